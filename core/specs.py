@@ -1,0 +1,284 @@
+"""What a person asks for, as frozen dataclasses: the same object behind a form, a command, a run folder and a report.
+
+A spec is plain data. It refuses fields that it does not know, lists all its problems at once, and is stored whole inside
+everything that is made from it.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Self, get_args, get_type_hints
+
+from core.errors import UserError
+from core.files import canonical_json, content_hash
+
+EMBEDDED_MODEL = "embedded"
+"""The model that comes with Coppice: SmolLM2-135M-Instruct."""
+
+EMBEDDED_TEXTS = ("wikipedia", "sotu")
+"""The texts that come with Coppice: encyclopaedia articles, and State of the Union addresses since 1961."""
+
+AGGREGATIONS = ("mean", "l2", "var")
+"""How values are condensed, over a sequence or over the batch (papers: Minitron, section 2.2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Base of all specs: JSON in, JSON out, unknown fields refused."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the spec as JSON-able data."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Build a spec from ``to_dict``'s data.
+
+        Raises:
+            UserError: a field is unknown.
+        """
+        hints = get_type_hints(cls)
+        if unknown := sorted(set(data) - set(hints)):
+            raise UserError(f"{cls.__name__} has no field {', '.join(map(repr, unknown))}. Its fields are: {', '.join(hints)}.")
+        return cls(**{name: _restore(hints[name], value) for name, value in data.items()})
+
+    def identity(self) -> str:
+        """Name the spec by its content: equal specs, equal names."""
+        return content_hash(canonical_json(self.to_dict()).encode())
+
+    def problems(self) -> list[str]:
+        """List everything that is wrong with the values, a sentence each; empty if nothing is."""
+        found = [f"{name}: {problem}" for name, problem in self.own_problems()]
+        for child in vars(self).values():
+            for part in child if isinstance(child, tuple) else (child,):
+                found += part.problems() if isinstance(part, Spec) else []
+        return found
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        """Pairs of field and problem for this spec alone."""
+        return []
+
+    def check(self) -> Self:
+        """Return the spec itself.
+
+        Raises:
+            UserError: it has problems; the message lists them all.
+        """
+        if problems := self.problems():
+            raise UserError("\n".join(problems))
+        return self
+
+
+def _restore(hint: Any, value: Any) -> Any:
+    """Turn JSON data back into what the field's type hint says: specs from dicts, tuples from lists."""
+    candidates = [hint, *get_args(hint)]
+    spec = next((kind for kind in candidates if isinstance(kind, type) and issubclass(kind, Spec)), None)
+    if spec is not None and isinstance(value, dict):
+        return spec.from_dict(value)
+    if isinstance(value, list | tuple):
+        return tuple(_restore(spec or object, item) for item in value)
+    return value
+
+
+def positive(**values: float | None) -> list[tuple[str, str]]:
+    """Complain of every value that is not above zero."""
+    return [(name, f"must be above 0, got {value}.") for name, value in values.items() if value is not None and not value > 0]
+
+
+def one_of(allowed: tuple[str, ...], **values: str) -> list[tuple[str, str]]:
+    """Complain of every value that is not in ``allowed``."""
+    return [(name, f"must be one of {', '.join(allowed)}; got {value!r}.") for name, value in values.items() if value not in allowed]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSpec(Spec):
+    """Where text comes from."""
+
+    source: str = "wikipedia"
+    """An embedded text's name, the path of a .txt, .md, .jsonl, .json or .parquet file, or a datasets id of the hub."""
+    config: str | None = None
+    """Configuration name of a hub data set; None takes its default."""
+    split: str = "train"
+    """Split of a hub data set."""
+    column: str = "text"
+    """Column (JSONL, Parquet, hub) that holds the text."""
+    max_documents: int = 2000
+    """Read no more documents than this; bounds what is streamed from a hub."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        return positive(max_documents=self.max_documents)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec(Spec):
+    """The three sets of token blocks, none of which overlaps another."""
+
+    text: TextSpec = TextSpec()
+    """Calibration, training and in-domain held-out text; its documents are dealt to the three."""
+    elsewhere: tuple[TextSpec, ...] = (TextSpec(source="sotu"),)
+    """Further held-out texts of other domains, which neither calibration nor training ever sees."""
+    seq_len: int = 512
+    """Tokens a block."""
+    calibration_blocks: int = 16
+    """Blocks on which importance is computed."""
+    train_blocks: int = 128
+    """Blocks to learn from; training that needs more begins again from the first."""
+    heldout_blocks: int = 8
+    """Blocks of each held-out text."""
+    seed: int = 0
+    """Decides which documents become calibration, training and held-out text."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        counts = positive(calibration_blocks=self.calibration_blocks, train_blocks=self.train_blocks, heldout_blocks=self.heldout_blocks)
+        return counts + ([("seq_len", f"must be at least 8 tokens, got {self.seq_len}.")] if self.seq_len < 8 else [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSpec(Spec):
+    """Which importance is computed. All nine aggregations come with it; block importance too."""
+
+    neuron_site: str = "down_input"
+    """``down_input``: act(gate) * up, what the down projection reads. ``pre_activation``: X W1, as the paper prints it."""
+    ppl_blocks: int = 4
+    """Calibration blocks on which the perplexity after removing each layer is measured; 0 leaves that out."""
+    batch_size: int = 4
+    """Blocks a forward pass. Does not change the scores."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        negative = [("ppl_blocks", f"must be 0 or more, got {self.ppl_blocks}.")] if self.ppl_blocks < 0 else []
+        return one_of(("down_input", "pre_activation"), neuron_site=self.neuron_site) + positive(batch_size=self.batch_size) + negative
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankSpec(Spec):
+    """How stored scores become a ranking. Costs no model call."""
+
+    batch: str = "l2"
+    """Aggregation over the calibration blocks."""
+    sequence: str = "mean"
+    """Aggregation over the tokens of a block."""
+    depth: str = "bi"
+    """``bi`` (block importance) or ``ppl`` (loss after removing the layer)."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        return one_of(AGGREGATIONS, batch=self.batch, sequence=self.sequence) + one_of(("bi", "ppl"), depth=self.depth)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets(Spec):
+    """The dimensions to cut to, under their Hugging Face names; None keeps the model's own."""
+
+    num_hidden_layers: int | None = None
+    """Layers to keep."""
+    hidden_size: int | None = None
+    """Embedding channels to keep, the width of the residual stream."""
+    intermediate_size: int | None = None
+    """FFN neurons to keep in every layer."""
+    num_attention_heads: int | None = None
+    """Query heads to keep in every layer; a multiple of the key-value heads."""
+    num_key_value_heads: int | None = None
+    """Key-value heads to keep in every layer; they take their query heads along unless those are named too."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        return positive(**self.to_dict())
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillSpec(Spec):
+    """Retraining with the uncut model as the teacher."""
+
+    steps: int = 60
+    """Optimiser steps; 0 leaves the pruned model as it is."""
+    batch_blocks: int = 1
+    """Blocks a step and device."""
+    accumulation: int = 1
+    """Forward passes whose gradients are added up before a step."""
+    learning_rate: float = 6e-4
+    """Peak of the cosine schedule."""
+    warmup_frac: float = 0.1
+    """Part of the steps that the rate takes to rise from 0."""
+    weight_decay: float = 0.0
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    temperature: float = 1.0
+    """Softens both distributions; the loss is multiplied by its square, so that gradients keep their scale."""
+    kl_weight: float = 1.0
+    """Weight of KL(teacher || student) on the logits, nats a token."""
+    ce_weight: float = 0.0
+    """Weight of the true next token's cross-entropy, nats a token. The paper found 0 best."""
+    checkpoint_every: int = 20
+    """Steps between checkpoints from which the run can resume."""
+    evaluate_every: int = 20
+    """Steps between measurements on held-out text."""
+    dtype: str = "auto"
+    """``auto`` takes bfloat16 autocast where the device is made for it, else float32."""
+    seed: int = 0
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        found = positive(batch_blocks=self.batch_blocks, accumulation=self.accumulation, learning_rate=self.learning_rate, temperature=self.temperature,
+                         max_grad_norm=self.max_grad_norm, checkpoint_every=self.checkpoint_every, evaluate_every=self.evaluate_every)  # fmt: skip
+        found += [
+            (name, f"must be 0 or more, got {value}.")
+            for name in ("steps", "weight_decay", "kl_weight", "ce_weight")
+            if (value := getattr(self, name)) < 0
+        ]
+        if self.learning_rate > 0.1 or not math.isfinite(self.learning_rate):
+            found.append(("learning_rate", f"{self.learning_rate} would destroy the model; take 1e-5 to 1e-2."))
+        if not 0 <= self.warmup_frac <= 1:
+            found.append(("warmup_frac", f"must be between 0 and 1, got {self.warmup_frac}."))
+        if self.steps and self.kl_weight == 0 == self.ce_weight:
+            found.append(("kl_weight", "and ce_weight are both 0, so nothing would be learnt; raise one."))
+        return found + one_of(("auto", "float32", "bfloat16"), dtype=self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSpec(Spec):
+    """What is measured on the teacher, the pruned and the distilled model."""
+
+    prompts: tuple[str, ...] = (
+        "The capital of France is",
+        "Photosynthesis is the process by which",
+        "Once upon a time, in a small village,",
+    )
+    """Continued by every model, greedily."""
+    max_new_tokens: int = 40
+    """Tokens a continuation."""
+    batch_size: int = 4
+    """Blocks a forward pass."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        return positive(max_new_tokens=self.max_new_tokens, batch_size=self.batch_size)
+
+
+RUN_KINDS = ("score", "prune", "distill", "evaluate", "generate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec(Spec):
+    """One run: what is to be done, to which model, with which text."""
+
+    kind: str = "distill"
+    """``score``; ``prune`` (score, plan, cut, measure); ``distill`` (all that, then regrow and measure again);
+    ``evaluate`` (measure ``model`` against ``teacher``); ``generate`` (continue prompts with ``model`` and ``against``)."""
+    name: str = ""
+    """A title for people; empty lets Coppice make one."""
+    model: str = EMBEDDED_MODEL
+    """``embedded``, a local folder, or a hub id."""
+    against: tuple[str, ...] = ()
+    """Further models: the teacher that ``evaluate`` compares with, or what else ``generate`` asks."""
+    data: DataSpec = DataSpec()
+    score: ScoreSpec = ScoreSpec()
+    rank: RankSpec = RankSpec()
+    targets: Targets = Targets()
+    distill: DistillSpec = DistillSpec()
+    evaluate: EvalSpec = EvalSpec()
+    device: str = "auto"
+    """``auto``, ``cpu``, ``mps``, ``cuda`` or ``cuda:N``."""
+    output: str | None = None
+    """A folder that also receives the finished model; it must not exist yet, or be empty."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        return one_of(RUN_KINDS, kind=self.kind) + (
+            [] if self.model.strip() else [("model", "is empty; name a folder, a hub id, or 'embedded'.")]
+        )

@@ -1,0 +1,19 @@
+"""Where Coppice keeps what it makes: one folder, ``workspace/`` beside the code unless COPPICE_WORKSPACE names another."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The checkout."""
+
+
+def home() -> Path:
+    """The workspace folder; read anew at each call, so that a test or a user can point it elsewhere."""
+    return Path(os.environ.get("COPPICE_WORKSPACE") or ROOT / "workspace").expanduser().absolute()
+
+
+def room(name: str) -> Path:
+    """A folder of the workspace (``models``, ``texts``, ``blocks``, ``scores``, ``runs``, ``locks``), made if absent."""
+    path = home() / name
+    path.mkdir(parents=True, exist_ok=True)
+    return path
