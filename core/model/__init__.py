@@ -1,0 +1,1 @@
+"""What a model is: its family's map of tensors, its dimensions and cost, and its checkpoint on disk."""
