@@ -1,0 +1,1 @@
+"""Importance of layers, heads, neurons and embedding channels, from forward passes over the calibration blocks."""
