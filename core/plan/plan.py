@@ -1,0 +1,133 @@
+"""A plan: which units of a model are kept. Made from stored scores by sorting; costs no model call.
+
+Ranks are taken inside each layer for heads and neurons, network-wide for embedding channels and layers. With grouped-query
+attention the kept heads stay rectangular: every kept key-value head keeps the same number of its own query heads.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.errors import UserError
+from core.files import content_hash, read_arrays, replacing
+from core.model.dims import Config, Dims, dims_of, resized
+from core.plan.sizes import problems
+from core.score.store import Scores
+from core.specs import RankSpec, Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is kept of one model. All indices are the uncut model's, ascending."""
+
+    targets: Targets
+    rank: RankSpec
+    source: Dims
+    """Dimensions of the uncut model."""
+    layers: np.ndarray
+    """``[L']``"""
+    kv_heads: np.ndarray
+    """``[L', K']``, a row for each kept layer."""
+    heads: np.ndarray
+    """``[L', H']``"""
+    neurons: np.ndarray
+    """``[L', F']``"""
+    channels: np.ndarray
+    """``[D']``, one set for the whole network."""
+
+    @cached_property
+    def dims(self) -> Dims:
+        """Dimensions after the cut."""
+        return resized(self.source, self.targets)
+
+    @property
+    def identity(self) -> str:
+        """A name made from what is kept, whatever led there."""
+        return content_hash({name: getattr(self, name).tolist() for name in INDICES})
+
+    def save(self, path: Path) -> None:
+        """Write the plan as one ``.npz`` file."""
+        meta = {"targets": self.targets.to_dict(), "rank": self.rank.to_dict(), "source": dataclasses.asdict(self.source)}
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, meta=np.array(json.dumps(meta)), **{name: getattr(self, name) for name in INDICES})
+
+    @classmethod
+    def load(cls, path: Path) -> "Plan":
+        """Read a plan.
+
+        Raises:
+            UserError: there is none, or the file is damaged.
+        """
+        arrays = read_arrays(path, "Make the plan again.")
+        meta = json.loads(str(arrays.pop("meta")))
+        return cls(
+            targets=Targets.from_dict(meta["targets"]), rank=RankSpec.from_dict(meta["rank"]), source=Dims(**meta["source"]), **arrays
+        )
+
+
+INDICES = ("layers", "kv_heads", "heads", "neurons", "channels")
+
+
+def make_plan(scores: Scores, config: Config, targets: Targets, rank: RankSpec) -> Plan:
+    """Keep the most important units of a scored model, as many as ``targets`` say.
+
+    Raises:
+        UserError: the targets cannot be met, the message says which and what is nearest; or ``rank`` asks for what was not measured.
+    """
+    if found := targets.problems() + rank.problems() + problems(config, targets):
+        raise UserError("\n".join(found))
+    source = dims_of(config)
+    if source != scores.dims:
+        raise UserError("The scores belong to a model of other dimensions. Score this model first.")
+    dims = resized(source, targets)
+    layers = top(scores.layers(rank.depth), dims.layers)
+    heads, kv_heads = top_heads(scores.heads(rank)[layers], source, dims)
+    return Plan(
+        targets=targets, rank=rank, source=source, layers=layers, heads=heads, kv_heads=kv_heads,
+        neurons=top(scores.neurons(rank)[layers], dims.ffn), channels=top(scores.channels(rank), dims.hidden),
+    )  # fmt: skip
+
+
+def top(scores: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the ``count`` highest along the last axis, ascending; of equals the first wins."""
+    return np.sort(np.argsort(-scores, axis=-1, kind="stable")[..., :count], axis=-1)
+
+
+def top_heads(scores_LH: np.ndarray, source: Dims, dims: Dims) -> tuple[np.ndarray, np.ndarray]:
+    """Kept query heads ``[L, H']`` and key-value heads ``[L, K']``: the best of each group, then the groups whose best sum highest."""
+    grouped_LKG = scores_LH.reshape(len(scores_LH), source.kv_heads, source.group)
+    best_LKG = top(grouped_LKG, dims.group)
+    strength_LK = np.take_along_axis(grouped_LKG, best_LKG, axis=-1).sum(-1)
+    kv_LK = top(strength_LK, dims.kv_heads)
+    kept_LKG = np.take_along_axis(best_LKG, kv_LK[..., None], axis=1) + kv_LK[..., None] * source.group
+    return kept_LKG.reshape(len(scores_LH), dims.heads), kv_LK
+
+
+def keep_masks(plan: Plan) -> dict[str, np.ndarray]:
+    """The plan as booleans over the uncut model, for pictures: layers ``[L]``, heads ``[L, H]``, neurons ``[L, F]``, channels ``[D]``.
+
+    Units of a removed layer count as removed.
+    """
+    source = plan.source
+    masks = {"layers": np.zeros(source.layers, bool), "channels": np.zeros(source.hidden, bool)}
+    masks |= {"heads": np.zeros((source.layers, source.heads), bool), "neurons": np.zeros((source.layers, source.ffn), bool)}
+    masks["layers"][plan.layers] = True
+    masks["channels"][plan.channels] = True
+    for name in ("heads", "neurons"):
+        masks[name][plan.layers[:, None], getattr(plan, name)] = True
+    return masks
+
+
+def kept_share(plan: Plan, scores: Scores) -> dict[str, float]:
+    """Part of the summed importance that the plan keeps, by axis, in [0, 1]."""
+    masks = keep_masks(plan)
+    totals: dict[str, Any] = {
+        "layers": np.clip(scores.layers(plan.rank.depth), 0, None), "heads": scores.heads(plan.rank),
+        "neurons": scores.neurons(plan.rank), "channels": scores.channels(plan.rank),
+    }  # fmt: skip
+    return {name: float(values[masks[name]].sum() / values.sum()) if values.sum() else 1.0 for name, values in totals.items()}

@@ -1,0 +1,1 @@
+"""The cut itself: tensors in, smaller tensors out; and the masks that preview it."""
