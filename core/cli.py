@@ -1,0 +1,205 @@
+"""The command line: every screen of the dashboard is also a command, and both leave the same run folders behind."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from core.errors import UserError
+from core.options import Option, options, spec_from
+from core.report import format as fmt
+from core.runs import control
+from core.runs.folder import Run, all_runs, create, find
+from core.runs.worker import work
+from core.specs import RunSpec
+from core.terminal import Terminal, console, errors, show_card, show_costs, show_results, table
+from core.workspace import home
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", add_completion=False,
+    help="Coppice: score a language model, choose what to cut, prune it, and let it regrow from the uncut model.",
+)  # fmt: skip
+
+WHAT = {
+    "score": "Compute the importance of layers, heads, neurons and embedding channels.",
+    "prune": "Score, plan, cut, and measure the pruned model.",
+    "distill": "Do all that, then retrain the pruned model with the uncut one as its teacher, and measure again.",
+    "evaluate": "Measure a model, with --against also against its teacher.",
+    "generate": "Continue prompts with one or several models.",
+}
+"""Kind of run -> its help."""
+
+RunName = Annotated[str, typer.Argument(help="A run's folder, or its id.")]
+
+
+def main() -> None:
+    """Run the command line. A mistake that the user can put right is one sentence and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        errors.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+def _command(kind: str) -> Callable[..., None]:
+    """The command of a kind of run, its options read from the spec."""
+    offered = {option.flag.replace("-", "_"): option for option in options(kind)}
+
+    def command(**values: Any) -> None:
+        given = {offered[name].path: tuple(value) if offered[name].many else value for name, value in values.items()}
+        in_foreground(create(spec_from(kind, given)))
+
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=_annotation(option), default=_default(option))
+        for name, option in offered.items()
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _annotation(option: Option) -> Any:
+    kind: Any = list[option.type] if option.many else option.type | None if option.default is None else option.type  # type: ignore[name-defined]
+    return Annotated[
+        kind,
+        typer.Option(f"--{option.flag}", help=option.help, show_default=option.default not in (None, ""), rich_help_panel=_panel(option)),
+    ]
+
+
+def _default(option: Option) -> Any:
+    return list(option.default) if option.many else option.default
+
+
+def _panel(option: Option) -> str:
+    return {
+        "data": "Text",
+        "score": "Importance",
+        "rank": "Ranking",
+        "targets": "Targets",
+        "distill": "Distillation",
+        "evaluate": "Evaluation",
+    }.get(option.path.split(".")[0], "Run")
+
+
+for _kind, _help in WHAT.items():
+    app.command(_kind, help=_help)(_command(_kind))
+
+
+def in_foreground(run: Run) -> None:
+    """Carry out a run in this terminal, and print what it found."""
+    console.print(f"Run {run.id} in {run.path}", highlight=False, soft_wrap=True)
+    with Terminal() as terminal:
+        code = work(run, mirror=terminal)
+    status = run.status()
+    if status.error:
+        errors.print(f"[bold red]Error:[/] {status.error['message']} {status.error['hint']}".rstrip(), highlight=False, soft_wrap=True)
+    show_results(run.results())
+    for name in ("model", "pruned"):
+        if (run.path / name).exists():
+            console.print(f"Model: {run.path / name}", highlight=False, soft_wrap=True)
+            break
+    if (run.path / "report.html").exists():
+        console.print(f"Report: {run.path / 'report.html'}", highlight=False, soft_wrap=True)
+    for prompt, *answers in zip(run.generations().get("prompts", []), *run.generations().get("answers", {}).values(), strict=True):
+        table(prompt, [{"model": role, "continuation": text} for role, text in zip(run.generations()["answers"], answers, strict=True)])
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command()
+def run(name: RunName) -> None:
+    """Start or resume a run folder here; the dashboard starts its workers with this command."""
+    in_foreground(find(name))
+
+
+@app.command()
+def demo() -> None:
+    """The main job on the embedded model: score, plan, prune a quarter away, distill, compare, report."""
+    in_foreground(create(demo_spec()))
+
+
+def demo_spec() -> RunSpec:
+    """What ``demo`` does: a quarter of SmolLM2-135M's parameters, all from its FFN, and a few minutes of regrowth."""
+    return spec_from("distill", {"name": "Demo", "targets.intermediate_size": 880})
+
+
+@app.command()
+def fetch() -> None:
+    """Bring the embedded model and texts into the workspace."""
+    from core.model.embedded import ensure_model, ensure_text
+    from core.specs import EMBEDDED_TEXTS
+
+    with Terminal() as terminal:
+        places = [ensure_model(terminal), *(ensure_text(name, terminal) for name in EMBEDDED_TEXTS)]
+    for place in places:
+        console.print(f"Here: {place}", highlight=False, soft_wrap=True)
+
+
+@app.command("inspect")
+def inspect_model(model: Annotated[str, typer.Argument(help="embedded, a local folder, or a hub id.")] = "embedded") -> None:
+    """Show a model's dimensions, cost, and what of it can be cut, from its config.json alone."""
+    from core.model.card import card
+
+    show_card(card(model))
+
+
+@app.command()
+def plan(
+    model: Annotated[str, typer.Option(help="embedded, a local folder, or a hub id.")] = "embedded",
+    num_hidden_layers: Annotated[int | None, typer.Option()] = None,
+    hidden_size: Annotated[int | None, typer.Option()] = None,
+    intermediate_size: Annotated[int | None, typer.Option()] = None,
+    num_attention_heads: Annotated[int | None, typer.Option()] = None,
+    num_key_value_heads: Annotated[int | None, typer.Option()] = None,
+) -> None:
+    """Show what a cut to these sizes would cost and save. Needs no scores and changes nothing."""
+    from core.model.card import card
+    from core.model.cost import cost_of
+    from core.model.dims import resized
+    from core.plan.sizes import problems
+    from core.specs import Targets
+
+    targets = Targets(
+        num_hidden_layers=num_hidden_layers, hidden_size=hidden_size, intermediate_size=intermediate_size, num_attention_heads=num_attention_heads,
+        num_key_value_heads=num_key_value_heads,
+    ).check()  # fmt: skip
+    before = card(model)
+    if found := problems(before.config, targets):
+        raise UserError("\n".join(found))
+    after = cost_of(before.config, resized(before.dims, targets))
+    show_costs({"before": before.cost, "after": after})
+    console.print(f"{fmt.delta(after.parameters / before.cost.parameters - 1)} parameters.", highlight=False)
+
+
+@app.command()
+def report(
+    name: RunName, output: Annotated[Path | None, typer.Option(help="Where to write it; by default into the run's folder.")] = None
+) -> None:
+    """Write a run's report as one self-contained HTML file."""
+    from core.report.html import write_report
+
+    found = find(name)
+    console.print(f"Report: {write_report(found, output or found.path / 'report.html')}", highlight=False, soft_wrap=True)
+
+
+@app.command("runs")
+def list_runs() -> None:
+    """List all runs, newest first."""
+    rows = [
+        {"run": found.id, "state": (status := found.status()).state, "phase": status.phase or fmt.MISSING, "name": found.spec.name}
+        for found in all_runs()
+    ]
+    if rows:
+        table("Runs", rows)
+    else:
+        console.print(f"No runs yet in {home()}. Start one with: python -m core demo", highlight=False)
+
+
+@app.command()
+def stop(name: RunName, discard: Annotated[bool, typer.Option("--discard", help="Throw away checkpoints and model.")] = False) -> None:
+    """Ask a run to stop at its next safe point, keeping what it made."""
+    control.cancel(find(name), keep=not discard)
+    console.print("Asked. Its last word will be in: python -m core runs")

@@ -1,0 +1,1 @@
+"""Runs as folders: the recipe, the worker that carries it out, the events it leaves."""

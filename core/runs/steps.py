@@ -1,0 +1,320 @@
+"""What each kind of run does, step by step. Every step looks first at what is on disk already, so a resumed run goes on where it was.
+
+This is the one module of ``core.runs`` that brings torch: the worker imports it when it has the device.
+"""
+
+import gc
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from core.data.blocks import Blocks, build
+from core.distill.trainer import distill
+from core.errors import UserError
+from core.evaluate.generate import continue_prompts
+from core.evaluate.measure import Reference, final_states, measure
+from core.evaluate.speed import tokens_per_second
+from core.files import content_hash, read_json, replacing, require_free, tree_bytes, write_json, write_text, writing_to
+from core.model.checkpoint import copy_companions, full_config, load_model, load_tokenizer
+from core.model.cost import cost_of
+from core.model.device import pick
+from core.model.head import head_weight
+from core.model.source import read_config, resolve
+from core.plan.plan import Plan, make_plan
+from core.plan.sizes import problems
+from core.progress import Progress
+from core.prune.card import model_card, results_table
+from core.prune.export import prune_checkpoint
+from core.report.html import write_report
+from core.runs import machine
+from core.runs.folder import Run
+from core.score.scoring import score
+
+Step = Callable[[Run, Progress], None]
+
+GLANCE_BLOCKS = 2
+"""Held-out blocks of each text that are looked at during training; the full number is measured before and after."""
+
+ROLES = {"pruned": "pruned", "model": "distilled"}
+"""Name of a model's folder inside a run -> the part it plays."""
+
+
+def preflight(run: Run, progress: Progress) -> None:
+    """Refuse at once what would fail later: impossible targets, an output folder that is taken or cannot be written."""
+    spec = run.spec
+    if spec.kind in ("prune", "distill") and (found := problems(read_config_of(run, progress), spec.targets)):
+        raise UserError("\n".join(found))
+    if spec.output is not None:
+        check_output(Path(spec.output).expanduser())
+
+
+def check_output(folder: Path) -> None:
+    """Check that a folder can receive a model.
+
+    Raises:
+        UserError: it is a file, holds something already, or cannot be written.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise UserError(f"The output folder {folder} exists and is not empty. Choose another, or move what is in it.")
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".coppice"
+        probe.touch()
+        probe.unlink()
+
+
+def read_config_of(run: Run, progress: Progress) -> dict[str, Any]:
+    """The config of the run's model, which is fetched if need be."""
+    return read_config(str(resolve(run.spec.model, progress)))
+
+
+def score_step(run: Run, progress: Progress) -> None:
+    """Make sure that the importance is in the store."""
+    scores = score(
+        resolve(run.spec.model, progress), blocks_of(run, progress), run.spec.score, progress, run.spec.device, name=run.spec.model
+    )
+    update_results(run, scores=scores.key)
+
+
+def plan_step(run: Run, progress: Progress) -> None:
+    """Choose what is kept."""
+    path = run.path / "plan.npz"
+    if not path.exists():
+        folder = resolve(run.spec.model, progress)
+        scores = score(folder, blocks_of(run, progress), run.spec.score, progress, run.spec.device, name=run.spec.model)
+        make_plan(scores, full_config(folder), run.spec.targets, run.spec.rank).save(path)
+    progress.step("plan", 1, 1)
+
+
+def prune_step(run: Run, progress: Progress) -> None:
+    """Cut."""
+    if not (run.path / "pruned").exists():
+        prune_checkpoint(
+            resolve(run.spec.model, progress), Plan.load(run.path / "plan.npz"), run.path / "pruned", run.spec.to_dict(), progress
+        )
+    progress.step("prune", 1, 1)
+
+
+def measure_step(run: Run, progress: Progress) -> None:
+    """Measure the teacher and the pruned model before any training, and the speed of both."""
+    if "pruned" in run.results():
+        return
+    teacher, student = load(run, "teacher", progress), load(run, "pruned", progress)
+    blocks, reference = blocks_of(run, progress), references(run, teacher, progress)
+    found = {"teacher": describe(run, teacher), "pruned": describe(run, student)}
+    for role, model in (("teacher", teacher), ("pruned", student)):
+        found[role]["heldout"] = measure_all(run, model, blocks, reference, progress)
+    progress.note("Measuring speed.")
+    speeds = tokens_per_second({"teacher": teacher, "pruned": student}, blocks.calibration_NT.shape[1])
+    for role, speed in speeds.items():
+        found[role]["tokens_per_second"] = speed
+    update_results(run, **found, machine=machine.describe(str(teacher.device)))
+    add_generations(run, {"teacher": teacher, "pruned": student})
+
+
+def distill_step(run: Run, progress: Progress) -> None:
+    """Let the pruned model learn from the teacher, watching it on a few held-out blocks."""
+    if (run.path / "model").exists() or run.spec.distill.steps == 0:
+        return
+    blocks = blocks_of(run, progress)
+    teacher_folder = resolve(run.spec.model, progress)
+    distill(
+        run.path / "pruned", teacher_folder, blocks.train_NT, run.spec.distill, run.path / "trained",
+        progress=progress, measure=glance(run, blocks, progress), device=run.spec.device, checkpoints=run.path / "checkpoints",
+    )  # fmt: skip
+    copy_companions(run.path / "pruned", run.path / "trained")
+    (run.path / "trained").rename(run.path / "model")
+
+
+def glance(run: Run, blocks: Blocks, progress: Progress) -> Callable[[nn.Module], dict[str, Any]]:
+    """What is measured while the training goes on: loss and KL on a few held-out blocks of each text."""
+    reference = references(run, None, progress, GLANCE_BLOCKS)
+    tokenizer = load_tokenizer(run.path / "pruned")
+
+    def look(student: Any) -> dict[str, Any]:
+        found = {
+            name: measure(student, blocks_NT[:GLANCE_BLOCKS], tokenizer, teacher=reference[name])
+            for name, blocks_NT in blocks.heldout.items()
+        }
+        return {name: {"loss": values["loss_nats"], "kl": values["kl_nats"]} for name, values in found.items()}
+
+    return look
+
+
+def evaluate_step(run: Run, progress: Progress) -> None:
+    """Measure the distilled model, and say how much of the damage was made good."""
+    if "distilled" in run.results() or not (run.path / "model").exists():
+        return
+    student, blocks = load(run, "model", progress), blocks_of(run, progress)
+    found = describe(run, student)
+    found["heldout"] = measure_all(run, student, blocks, references(run, None, progress), progress)
+    results = run.results()
+    found["tokens_per_second"] = results["pruned"]["tokens_per_second"]
+    update_results(run, distilled=found, recovered=recovered(results["teacher"], results["pruned"], found))
+    add_generations(run, {"distilled": student})
+
+
+def save_step(run: Run, progress: Progress) -> None:
+    """Write model card, report and, if asked for, the copy in the output folder; clear away what nobody needs any more."""
+    final = next((run.path / name for name in ("model", "pruned") if (run.path / name).exists()), None)
+    progress.step("save", 0, 1)
+    if final is not None:
+        write_card(run, final, progress)
+        if run.spec.output is not None:
+            export(final, Path(run.spec.output).expanduser())
+    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
+    shutil.rmtree(run.path / "states", ignore_errors=True)
+    write_report(run, run.path / "report.html")
+    progress.step("save", 1, 1)
+
+
+def compare_step(run: Run, progress: Progress) -> None:
+    """Measure the run's model, against another if one was named."""
+    blocks = blocks_of(run, progress)
+    teacher = load_model(resolve(run.spec.against[0], progress), pick(run.spec.device)) if run.spec.against else None
+    reference = references(run, teacher, progress) if teacher is not None else {}
+    models = ({"teacher": teacher} if teacher is not None else {}) | {
+        "model": load_model(resolve(run.spec.model, progress), pick(run.spec.device))
+    }
+    for role, model in models.items():
+        found = describe(run, model) | {"heldout": measure_all(run, model, blocks, reference, progress)}
+        update_results(run, **{role: found})
+    speeds = tokens_per_second(models, blocks.calibration_NT.shape[1])
+    update_results(run, **{role: run.results()[role] | {"tokens_per_second": speed} for role, speed in speeds.items()})
+    update_results(run, machine=machine.describe(run.spec.device))
+
+
+def generate_step(run: Run, progress: Progress) -> None:
+    """Let each model continue the prompts."""
+    models = (run.spec.model, *run.spec.against)
+    for done, name in enumerate(models):
+        folder = resolve(name, progress)
+        role = "teacher" if done == 0 else ROLES.get(folder.name, name)
+        add_generations(run, {role: load_model(folder, pick(run.spec.device))})
+        progress.step("generate", done + 1, len(models))
+
+
+def timed(step: Step) -> Step:
+    """The step, with the time it takes added to the run's results."""
+
+    def run_step(run: Run, progress: Progress) -> None:
+        began = time.monotonic()
+        try:
+            step(run, progress)
+        finally:
+            gc.collect()
+            name = step.__name__.removesuffix("_step")
+            seconds = run.results().get("seconds", {}) if run.path.exists() else {}
+            if run.path.exists():
+                update_results(run, seconds=seconds | {name: seconds.get(name, 0.0) + time.monotonic() - began})
+
+    return run_step
+
+
+CUT = (preflight, timed(score_step), timed(plan_step), timed(prune_step), timed(measure_step))
+STEPS: dict[str, tuple[Step, ...]] = {
+    "score": (timed(score_step),),
+    "prune": (*CUT, timed(save_step)),
+    "distill": (*CUT, timed(distill_step), timed(evaluate_step), timed(save_step)),
+    "evaluate": (timed(compare_step),),
+    "generate": (timed(generate_step),),
+}
+"""Kind of run -> its steps."""
+
+
+def blocks_of(run: Run, progress: Progress) -> Blocks:
+    """The run's token blocks."""
+    return build(run.spec.data, resolve(run.spec.model, progress), progress)
+
+
+def load(run: Run, role: str, progress: Progress) -> PreTrainedModel:
+    """One of the run's models: ``teacher``, ``pruned`` or ``model``."""
+    folder = resolve(run.spec.model, progress) if role == "teacher" else run.path / role
+    return load_model(folder, pick(run.spec.device))
+
+
+def references(run: Run, teacher: PreTrainedModel | None, progress: Progress, limit: int | None = None) -> dict[str, Reference]:
+    """What the teacher says on every held-out text: its final hidden states, kept beside the run so that its body runs once.
+
+    Args:
+        teacher: the loaded teacher, if it is at hand; it is loaded for its head otherwise, and let go of.
+        limit: how many blocks of each text are wanted; None for all.
+    """
+    blocks, teacher = blocks_of(run, progress), teacher or load(run, "teacher", progress)
+    head_VD = head_weight(teacher).detach().clone()
+    found = {}
+    for domain, blocks_NT in blocks.heldout.items():
+        path = run.path / "states" / f"{content_hash(domain)}.npy"
+        if not path.exists():
+            require_free(path, blocks_NT.size * head_VD.shape[1] * 4)
+            states_NTD = final_states(teacher, blocks_NT, batch_size=run.spec.evaluate.batch_size, progress=progress)
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.save(file, states_NTD.numpy())
+        found[domain] = Reference(states_NTD=torch.from_numpy(np.load(path)[:limit]), head_VD=head_VD)
+    return found
+
+
+def measure_all(run: Run, model: PreTrainedModel, blocks: Blocks, reference: dict[str, Reference], progress: Progress) -> dict[str, Any]:
+    """A model's figures on every held-out text."""
+    tokenizer = load_tokenizer(resolve(run.spec.model, progress))
+    size = run.spec.evaluate.batch_size
+    return {
+        name: measure(model, blocks_NT, tokenizer, teacher=reference.get(name), batch_size=size, progress=progress)
+        for name, blocks_NT in blocks.heldout.items()
+    }  # fmt: skip
+
+
+def describe(run: Run, model: PreTrainedModel) -> dict[str, Any]:
+    """A model's size, counted on the model itself."""
+    cost = cost_of(model.config.to_dict())
+    counted = sum(parameter.numel() for parameter in model.parameters())
+    assert counted == cost.parameters, f"{run.id}: {counted} parameters counted, {cost.parameters} predicted"
+    return {"parameters": counted, "non_embedding_parameters": cost.non_embedding_parameters, "weight_bytes": cost.weight_bytes("bfloat16")}
+
+
+def recovered(teacher: dict[str, Any], pruned: dict[str, Any], distilled: dict[str, Any]) -> dict[str, float | None]:
+    """Part of the loss that the cut cost and the training made good, on every held-out text; None where the cut cost nothing."""
+    found: dict[str, float | None] = {}
+    for domain, values in teacher["heldout"].items():
+        gap = pruned["heldout"][domain]["loss_nats"] - values["loss_nats"]
+        gain = pruned["heldout"][domain]["loss_nats"] - distilled["heldout"][domain]["loss_nats"]
+        found[domain] = gain / gap if gap > 0 else None
+    return found
+
+
+def update_results(run: Run, **parts: Any) -> None:
+    """Add to the run's results.json."""
+    write_json(run.path / "results.json", run.results() | parts)
+
+
+def add_generations(run: Run, models: dict[str, PreTrainedModel]) -> None:
+    """Add the models' continuations of the run's prompts to generations.json."""
+    spec, answers = run.spec.evaluate, dict(run.generations().get("answers", {}))
+    tokenizer = load_tokenizer(resolve(run.spec.model))
+    for role, model in models.items():
+        answers[role] = continue_prompts(model, tokenizer, list(spec.prompts), spec.max_new_tokens)
+    write_json(run.path / "generations.json", {"prompts": list(spec.prompts), "answers": answers})
+
+
+def write_card(run: Run, folder: Path, progress: Progress) -> None:
+    """Write the final model's card, with what was measured."""
+    before = full_config(resolve(run.spec.model, progress))
+    write_text(
+        folder / "README.md", model_card(before, read_json(folder / "config.json"), run.spec.to_dict(), results_table(run.results()))
+    )
+
+
+def export(folder: Path, target: Path) -> None:
+    """Copy a checkpoint into an empty folder, whole or not at all."""
+    check_output(target)
+    require_free(target, tree_bytes(folder))
+    target.rmdir()
+    with replacing(target) as temporary:
+        shutil.copytree(folder, temporary)
