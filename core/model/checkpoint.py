@@ -46,7 +46,7 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu", dtype: to
         told = "; ".join(f"{kind.replace('_', ' ')}: {', '.join(names[:3])}" for kind, names in trouble.items())
         raise UserError(f"The weights in {folder} do not fit its config.json ({told}).")
     model.config.use_cache = False
-    return model.eval().to(device)  # type: ignore[no-any-return]
+    return model.eval().to(device)
 
 
 def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
@@ -56,7 +56,7 @@ def load_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
         UserError: there is none.
     """
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)  # type: ignore[no-any-return]
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} has no usable tokenizer: {str(error).strip().splitlines()[0]}") from error
 
@@ -88,7 +88,7 @@ def full_config(folder: Path) -> dict[str, Any]:
     """The config with everything spelled out that transformers fills in, so that a cut can change each of it."""
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).to_dict()  # type: ignore[no-any-return]
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).to_dict()
 
 
 def save_model(model: PreTrainedModel, target: Path, *, companions: Path, card: str) -> None:

@@ -59,7 +59,7 @@ def family_of(config: Config) -> Family:
     Raises:
         UserError: the model type is missing or not among the supported ones.
     """
-    kind = config.get("model_type")
+    kind = config.get("model_type", "")
     if kind not in FAMILIES:
         raise UserError(f"The model type {kind!r} is not supported. Supported are: {', '.join(sorted(FAMILIES))}.")
     return FAMILIES[kind]

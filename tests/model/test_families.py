@@ -83,7 +83,7 @@ def test_flops_of_a_hand_counted_model() -> None:
     ("config", "told"),
     [
         ({"model_type": "mamba"}, "'mamba' is not supported"),
-        ({}, "None is not supported"),
+        ({}, "'' is not supported"),
         ({"model_type": "llama", **SIZES, "hidden_size": 0}, "hidden_size is 0"),
         ({"model_type": "llama", **SIZES, "intermediate_size": "wide"}, "intermediate_size is 'wide'"),
     ],
