@@ -1,0 +1,1 @@
+"""Regrowth: the pruned model learns from the uncut one."""

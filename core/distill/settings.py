@@ -1,0 +1,44 @@
+"""How the trainer is set up for a ``DistillSpec``: its arguments and the learning rate's curve."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from core.model.device import default_dtype
+from core.specs import DistillSpec
+
+KEPT_CHECKPOINTS = 2
+
+FINAL_RATE = 0.1
+"""Where the cosine ends, as part of the peak learning rate."""
+
+
+def training_arguments(spec: DistillSpec, checkpoints: Path, device: torch.device) -> TrainingArguments:
+    """The trainer's settings for ``spec``: silent, one row order, one device unless a launcher started several processes."""
+    dtype = default_dtype(device) if spec.dtype == "auto" else getattr(torch, spec.dtype)
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints), max_steps=spec.steps, seed=spec.seed, bf16=dtype == torch.bfloat16, use_cpu=device.type == "cpu",
+        per_device_train_batch_size=spec.batch_blocks, gradient_accumulation_steps=spec.accumulation,
+        learning_rate=spec.learning_rate, weight_decay=spec.weight_decay, adam_beta1=0.9, adam_beta2=0.95,
+        max_grad_norm=spec.max_grad_norm, warmup_steps=round(spec.warmup_frac * spec.steps),
+        logging_steps=1, logging_nan_inf_filter=False, report_to=[], disable_tqdm=True, log_level="error",
+        ddp_find_unused_parameters=False, save_strategy="steps", save_steps=spec.checkpoint_every, save_total_limit=KEPT_CHECKPOINTS,
+        train_sampling_strategy="sequential", remove_unused_columns=False, dataloader_pin_memory=device.type == "cuda",
+    )  # fmt: skip
+    arguments._n_gpu = min(1, arguments.n_gpu)  # never nn.DataParallel; several devices mean several processes
+    return arguments
+
+
+def rate_curve(warmup: int, steps: int) -> Callable[[int], float]:
+    """Learning rate of each step (from 0) as part of the peak."""
+
+    def curve(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        done = (step - warmup) / max(1, steps - 1 - warmup)
+        return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    return curve

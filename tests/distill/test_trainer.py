@@ -1,0 +1,259 @@
+"""Distillation on tiny models: it teaches, and it survives whatever ends it."""
+
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core.distill.checkpoints import all_checkpoints, is_whole
+from core.distill.settings import rate_curve
+from core.distill.trainer import distill
+from core.errors import UserError
+from core.progress import Silent, Stopped
+from core.specs import DistillSpec
+from core.workspace import ROOT
+from tests.tiny import random_blocks, save_tiny, tiny_model
+
+BLOCKS = random_blocks(5, 12)
+SPEC = DistillSpec(steps=6, learning_rate=1e-2, checkpoint_every=2, evaluate_every=4)
+
+
+class Recorder(Silent):
+    """Progress that remembers every step, and asks to stop after ``stop_after``."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.stop_after = stop_after
+        self.steps: list[dict[str, Any]] = []
+
+    def step(self, phase: str, done: int, total: int, **metrics: Any) -> None:
+        self.steps.append({"phase": phase, "done": done, "total": total, **metrics})
+        if done == self.stop_after:
+            raise Stopped
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A student and its wider teacher."""
+    home = tmp_path_factory.mktemp("models")
+    return save_tiny(home / "student", seed=1, intermediate_size=28), save_tiny(home / "teacher", seed=2)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+    """Weights after all steps of ``SPEC`` in one go."""
+    return weights(distill(*folders, BLOCKS, SPEC, tmp_path_factory.mktemp("undisturbed") / "model", progress=Silent(), device="cpu"))
+
+
+def run(folders: tuple[Path, Path], home: Path, spec: DistillSpec = SPEC, progress: Any = None, **more: Any) -> Path:
+    return distill(*folders, BLOCKS, spec, home / "model", progress=progress or Silent(), device="cpu", **more)
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    from core.model.checkpoint import load_model
+
+    return dict(load_model(folder).named_parameters())
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_every_step_is_told_with_its_figures(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    recorder = Recorder()
+    run(folders, tmp_path, progress=recorder, measure=lambda model: {"home": {"loss": 1.5}})
+    assert [(step["phase"], step["done"], step["total"]) for step in recorder.steps] == [("distill", i, 6) for i in range(1, 7)]
+    figures = {"loss", "kl", "ce", "learning_rate", "grad_norm", "tokens_per_second"}
+    assert all(step.keys() - {"phase", "done", "total", "heldout"} == figures for step in recorder.steps)
+    assert [step["done"] for step in recorder.steps if step.get("heldout") == {"home": {"loss": 1.5}}] == [4, 6]
+    assert recorder.steps[0]["loss"] == pytest.approx(recorder.steps[0]["kl"])
+
+
+def test_the_loss_falls(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    recorder = Recorder()
+    run(folders, tmp_path, DistillSpec(steps=30, learning_rate=1e-2, checkpoint_every=100), recorder)
+    assert sum(step["loss"] for step in recorder.steps[-5:]) < 0.5 * sum(step["loss"] for step in recorder.steps[:5])
+
+
+def test_a_student_equal_to_its_teacher_has_nothing_to_learn(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    recorder = Recorder()
+    out = run((folders[1], folders[1]), tmp_path, progress=recorder)
+    assert [step["loss"] for step in recorder.steps] == [0.0] * 6
+    assert same(weights(out), weights(folders[1]))
+
+
+@pytest.mark.parametrize("ce_weight", [0.0, 0.5])
+def test_accumulated_batches_equal_one_large_batch(folders: tuple[Path, Path], tmp_path: Path, ce_weight: float) -> None:
+    shared = {"steps": 3, "learning_rate": 1e-3, "ce_weight": ce_weight, "temperature": 2.0}
+    recorders = [Recorder(), Recorder()]
+    small = run(folders, tmp_path / "small", DistillSpec(batch_blocks=1, accumulation=2, **shared), recorders[0])
+    large = run(folders, tmp_path / "large", DistillSpec(batch_blocks=2, accumulation=1, **shared), recorders[1])
+    for one, other in zip(recorders[0].steps, recorders[1].steps, strict=True):
+        assert [one[k] for k in ("loss", "kl", "ce", "grad_norm")] == pytest.approx(
+            [other[k] for k in ("loss", "kl", "ce", "grad_norm")], rel=1e-4
+        )
+    torch.testing.assert_close(weights(small), weights(large), rtol=1e-4, atol=1e-5)
+
+
+def test_no_step_loads_the_teacher_into_optimiser_or_checkpoint(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    run(folders, tmp_path)
+    newest = all_checkpoints(tmp_path / "checkpoints")[-1]
+    moments = torch.load(newest / "optimizer.pt", weights_only=True)["state"]
+    assert len(moments) == len(weights(folders[0])) == len(weights(newest))
+    assert [path.name for path in all_checkpoints(tmp_path / "checkpoints")] == ["checkpoint-4", "checkpoint-6"]
+
+
+def test_zero_steps_write_the_student_as_it_is(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    out = run(folders, tmp_path, DistillSpec(steps=0))
+    assert same(weights(out), weights(folders[0]))
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_stop_saves_and_the_resumed_run_ends_as_if_undisturbed(
+    folders: tuple[Path, Path], tmp_path: Path, undisturbed: dict[str, Tensor]
+) -> None:
+    with pytest.raises(Stopped):
+        run(folders, tmp_path, progress=Recorder(stop_after=3))
+    assert [path.name for path in all_checkpoints(tmp_path / "checkpoints")] == ["checkpoint-2", "checkpoint-3"]
+    assert not (tmp_path / "model").exists()
+    recorder = Recorder()
+    out = run(folders, tmp_path, progress=recorder)
+    assert [step["done"] for step in recorder.steps] == [4, 5, 6]
+    assert same(weights(out), undisturbed)
+
+
+def test_a_stop_while_measuring_is_heard_too(folders: tuple[Path, Path], tmp_path: Path, undisturbed: dict[str, Tensor]) -> None:
+    def interrupted(model: nn.Module) -> dict[str, Any]:
+        raise Stopped
+
+    recorder = Recorder()
+    with pytest.raises(Stopped):
+        run(folders, tmp_path, progress=recorder, measure=interrupted)
+    assert [step["done"] for step in recorder.steps] == [1, 2, 3, 4]
+    assert same(weights(run(folders, tmp_path)), undisturbed)
+
+
+KILLED_WHILE_SAVING = """
+import os, signal, sys
+from pathlib import Path
+from core.distill.trainer import DistillTrainer, distill
+from core.progress import Silent
+from tests.distill.test_trainer import BLOCKS, SPEC
+
+class Dying(DistillTrainer):
+    def _save_rng_state(self, folder):
+        if self.state.global_step == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super()._save_rng_state(folder)
+
+import core.distill.trainer
+core.distill.trainer.DistillTrainer = Dying
+student, teacher, out = map(Path, sys.argv[1:])
+distill(student, teacher, BLOCKS, SPEC, out, progress=Silent(), device="cpu")
+"""
+
+
+def test_a_run_killed_while_it_saves_resumes_and_ends_as_if_undisturbed(
+    folders: tuple[Path, Path], tmp_path: Path, undisturbed: dict[str, Tensor]
+) -> None:
+    command = [sys.executable, "-c", KILLED_WHILE_SAVING, *map(str, folders), str(tmp_path / "model")]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    left = tmp_path / "checkpoints"
+    assert [(path.name, is_whole(path)) for path in all_checkpoints(left)] == [("checkpoint-2", True), ("checkpoint-4", False)]
+    recorder = Recorder()
+    out = run(folders, tmp_path, progress=recorder)
+    assert [step["done"] for step in recorder.steps] == [3, 4, 5, 6]
+    assert same(weights(out), undisturbed)
+
+
+def test_a_broken_checkpoint_gives_way_to_the_one_before(
+    folders: tuple[Path, Path], tmp_path: Path, undisturbed: dict[str, Tensor]
+) -> None:
+    with pytest.raises(Stopped):
+        run(folders, tmp_path, progress=Recorder(stop_after=4))
+    newest = all_checkpoints(tmp_path / "checkpoints")[-1]
+    (newest / "trainer_state.json").unlink()
+    recorder = Recorder()
+    out = run(folders, tmp_path, progress=recorder)
+    assert [step["done"] for step in recorder.steps] == [3, 4, 5, 6]
+    assert same(weights(out), undisturbed)
+
+
+def test_weights_that_are_not_finite_stop_the_training_before_they_are_saved(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    def poison(model: nn.Module) -> dict[str, Any]:
+        next(model.parameters()).data[0, 0] = float("nan")
+        return {}
+
+    spec = DistillSpec(steps=6, checkpoint_every=2, evaluate_every=4)
+    with pytest.raises(UserError, match=r"weight of model.embed_tokens.weight is not finite.*learning_rate"):
+        run(folders, tmp_path, spec, measure=poison)
+    assert [path.name for path in all_checkpoints(tmp_path / "checkpoints")] == ["checkpoint-2"]
+    assert is_whole(tmp_path / "checkpoints" / "checkpoint-2")
+
+
+def test_a_loss_that_is_not_finite_names_step_and_term(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    broken = tiny_model(seed=1)
+    broken.model.norm.weight.data.fill_(float("inf"))
+    broken.save_pretrained(tmp_path / "broken")
+    with pytest.raises(UserError, match="step 1: kl is not finite"):
+        run((tmp_path / "broken", folders[1]), tmp_path)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_disk_that_refuses_a_checkpoint_leaves_the_earlier_one_whole(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_disk(model: nn.Module) -> dict[str, Any]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
+        return {}
+
+    try:
+        with pytest.raises(UserError, match="checkpoint of step 4 could not be written"):
+            run(folders, tmp_path, measure=fill_disk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in all_checkpoints(tmp_path / "checkpoints")] == ["checkpoint-2"]
+    assert is_whole(tmp_path / "checkpoints" / "checkpoint-2")
+
+
+def test_checkpoints_of_other_settings_are_not_mixed_in(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run(folders, tmp_path, progress=Recorder(stop_after=2))
+    with pytest.raises(UserError, match=r"temperature 1\.0 there, 2\.0 here"):
+        run(folders, tmp_path, DistillSpec(**SPEC.to_dict() | {"temperature": 2.0}))
+
+
+def test_a_folder_that_holds_something_is_not_overwritten(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "precious").write_text("kept")
+    with pytest.raises(UserError, match="not empty"):
+        run(folders, tmp_path)
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["precious"]
+
+
+def test_what_cannot_work_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    other = save_tiny(tmp_path / "other", vocab_size=101)
+    cases = [
+        ("one vocabulary", (folders[0], other), BLOCKS),
+        ("context of 64", folders, random_blocks(2, 65)),
+        ("at least one block", folders, BLOCKS[:0]),
+        ("this model's tokenizer", folders, BLOCKS + 60),
+    ]
+    for message, pair, blocks in cases:
+        with pytest.raises(UserError, match=message):
+            distill(*pair, blocks, SPEC, tmp_path / "model", progress=Silent(), device="cpu")
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_rate_rises_from_above_zero_and_ends_at_a_tenth() -> None:
+    curve = rate_curve(warmup=3, steps=10)
+    rates = [curve(step) for step in range(10)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert rates[-1] == pytest.approx(0.1)
+    assert rate_curve(0, 1)(0) == 1.0
