@@ -77,10 +77,10 @@ def _options(spec: Spec, name: str, prefix: str) -> list[Option]:
 
 
 @cache
-def field_docs(spec: type[Spec]) -> dict[str, str]:
-    """Field -> the docstring that stands under it in the source."""
+def field_docs(spec: str) -> dict[str, str]:
+    """Field of the spec of this name -> the docstring that stands under it in the source."""
     tree = ast.parse(inspect.getsource(specs))
-    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == spec.__name__)
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == spec)
     pairs = [
         (first, second) for first, second in itertools.pairwise(body) if isinstance(first, ast.AnnAssign) and isinstance(second, ast.Expr)
     ]
@@ -89,7 +89,7 @@ def field_docs(spec: type[Spec]) -> dict[str, str]:
 
 def help_of(spec: type[Spec], field: str) -> str:
     """What a field means, in one paragraph; empty where its name says it all."""
-    return field_docs(spec).get(field, "").replace("``", "")
+    return field_docs(spec.__name__).get(field, "").replace("``", "")
 
 
 def spec_from(kind: str, values: dict[str, Any]) -> RunSpec:
@@ -104,5 +104,7 @@ def spec_from(kind: str, values: dict[str, Any]) -> RunSpec:
         place = data
         for parent in parents:
             place = place[parent]
+        if isinstance(value, tuple):
+            value = tuple(filter(None, value))  # an empty word is how a command says: none at all
         place[name] = [{"source": source} for source in value] if path == "data.elsewhere" else value
     return RunSpec.from_dict(data).check()

@@ -214,6 +214,7 @@ class DistillSpec(Spec):
     dtype: str = "auto"
     """``auto`` takes bfloat16 autocast where the device is made for it, else float32."""
     seed: int = 0
+    """Decides the order of the blocks."""
 
     def own_problems(self) -> list[tuple[str, str]]:
         found = positive(batch_blocks=self.batch_blocks, accumulation=self.accumulation, learning_rate=self.learning_rate, temperature=self.temperature,

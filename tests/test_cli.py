@@ -1,0 +1,99 @@
+"""The command line: its options are the spec's fields, its errors are one sentence, and it prints what it found."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.options import PARTS, options, spec_from
+from core.report.command import command_of
+from core.specs import DataSpec, DistillSpec, EvalSpec, RunSpec, Targets, TextSpec
+from core.workspace import ROOT
+from tests.tiny import save_tiny
+
+
+def coppice(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "core", *words], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_help_names_every_command() -> None:
+    shown = coppice("--help").stdout
+    for command in (
+        "inspect",
+        "score",
+        "plan",
+        "prune",
+        "distill",
+        "evaluate",
+        "generate",
+        "run",
+        "demo",
+        "report",
+        "fetch",
+        "runs",
+        "stop",
+    ):
+        assert command in shown
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_no_two_options_share_a_flag_and_all_but_the_plainest_are_explained(kind: str) -> None:
+    offered = options(kind)
+    assert len({option.flag for option in offered}) == len(offered)
+    assert not [option.flag for option in offered if not option.help]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        RunSpec(kind="distill"),
+        RunSpec(kind="distill", targets=Targets(intermediate_size=896), distill=DistillSpec(steps=3, learning_rate=1e-4, seed=7)),
+        RunSpec(kind="prune", data=DataSpec(text=TextSpec(source="a b.txt", column="body"), elsewhere=()), output="out"),
+        RunSpec(kind="generate", against=("one", "two"), evaluate=EvalSpec(prompts=("it's a", "b"))),
+    ],
+)
+def test_the_command_shown_on_a_page_gives_back_the_page_s_spec(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shlex
+
+    from typer.testing import CliRunner
+
+    from core import cli
+
+    made: list[RunSpec] = []
+    monkeypatch.setattr(cli, "create", lambda spec: made.append(spec) or spec)
+    monkeypatch.setattr(cli, "in_foreground", lambda run: None)
+    words = shlex.split(command_of(spec))
+    assert words[:3] == ["python", "-m", "core"]
+    done = CliRunner().invoke(cli.app, words[3:])
+    assert done.exit_code == 0, done.output
+    assert made == [spec]
+    assert spec_from(spec.kind, {}) == RunSpec(kind=spec.kind)
+
+
+def test_inspect_and_plan_need_no_weights(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "model")
+    (model / "model.safetensors").unlink()
+    assert "intermediate_size" in coppice("inspect", str(model)).stdout
+    planned = coppice("plan", "--model", str(model), "--intermediate-size", "20")
+    assert planned.returncode == 0
+    assert "parameters" in planned.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("inspect", "/no/such/folder"), "There is no folder '/no/such/folder'"),
+        (("plan", "--model", "{model}", "--hidden-size", "20"), "nearest possible sizes are 18 and 24"),
+        (("plan", "--model", "{model}", "--num-hidden-layers", "0"), "must be above 0"),
+        (("distill", "--steps", "-1"), "steps: must be 0 or more"),
+        (("run", "no-such-run"), "no-such-run"),
+        (("report", "no-such-run"), "no-such-run"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(words: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "model")
+    done = coppice(*(word.replace("{model}", str(model)) for word in words))
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
