@@ -111,11 +111,9 @@ def measure_step(run: Run, progress: Progress) -> None:
     found = {"teacher": describe(run, teacher), "pruned": describe(run, student)}
     for role, model in (("teacher", teacher), ("pruned", student)):
         found[role]["heldout"] = measure_all(run, model, blocks, reference, progress)
-    progress.note("Measuring speed.")
-    speeds = tokens_per_second({"teacher": teacher, "pruned": student}, blocks.calibration_NT.shape[1])
-    for role, speed in speeds.items():
-        found[role]["tokens_per_second"] = speed
-    update_results(run, **found, machine=machine.describe(str(teacher.device)))
+    add_speeds(found, {"teacher": teacher, "pruned": student}, run, progress)
+    glances = {role: first_losses(found[role]["heldout"]) for role in found}
+    update_results(run, **found, glance=glances, machine=machine.describe(str(teacher.device)))
     add_generations(run, {"teacher": teacher, "pruned": student})
 
 
@@ -123,14 +121,15 @@ def distill_step(run: Run, progress: Progress) -> None:
     """Let the pruned model learn from the teacher, watching it on a few held-out blocks."""
     if (run.path / "model").exists() or run.spec.distill.steps == 0:
         return
-    blocks = blocks_of(run, progress)
-    teacher_folder = resolve(run.spec.model, progress)
-    distill(
-        run.path / "pruned", teacher_folder, blocks.train_NT, run.spec.distill, run.path / "trained",
-        progress=progress, measure=glance(run, blocks, progress), device=run.spec.device, checkpoints=run.path / "checkpoints",
-    )  # fmt: skip
-    copy_companions(run.path / "pruned", run.path / "trained")
-    (run.path / "trained").rename(run.path / "model")
+    trained = run.path / "trained"
+    if not trained.exists():
+        blocks, teacher_folder = blocks_of(run, progress), resolve(run.spec.model, progress)
+        distill(
+            run.path / "pruned", teacher_folder, blocks.train_NT, run.spec.distill, trained, progress=progress,
+            measure=glance(run, blocks, progress), device=run.spec.device, checkpoints=run.path / "checkpoints",
+        )  # fmt: skip
+    copy_companions(run.path / "pruned", trained)
+    trained.rename(run.path / "model")
 
 
 def glance(run: Run, blocks: Blocks, progress: Progress) -> Callable[[nn.Module], dict[str, Any]]:
@@ -152,13 +151,15 @@ def evaluate_step(run: Run, progress: Progress) -> None:
     """Measure the distilled model, and say how much of the damage was made good."""
     if "distilled" in run.results() or not (run.path / "model").exists():
         return
-    student, blocks = load(run, "model", progress), blocks_of(run, progress)
-    found = describe(run, student)
-    found["heldout"] = measure_all(run, student, blocks, references(run, None, progress), progress)
-    results = run.results()
-    found["tokens_per_second"] = results["pruned"]["tokens_per_second"]
-    update_results(run, distilled=found, recovered=recovered(results["teacher"], results["pruned"], found))
-    add_generations(run, {"distilled": student})
+    blocks, models = blocks_of(run, progress), {"teacher": load(run, "teacher", progress), "distilled": load(run, "model", progress)}
+    results, reference = run.results(), references(run, models["teacher"], progress)
+    heldout = measure_all(run, models["distilled"], blocks, reference, progress)
+    found = {role: results[role] for role in ("teacher", "pruned")} | {
+        "distilled": describe(run, models["distilled"]) | {"heldout": heldout}
+    }
+    add_speeds(found, {**models, "pruned": load(run, "pruned", progress)}, run, progress)
+    update_results(run, **found, recovered=recovered(found["teacher"], found["pruned"], found["distilled"]))
+    add_generations(run, {"distilled": models["distilled"]})
 
 
 def save_step(run: Run, progress: Progress) -> None:
@@ -186,9 +187,9 @@ def compare_step(run: Run, progress: Progress) -> None:
     for role, model in models.items():
         found = describe(run, model) | {"heldout": measure_all(run, model, blocks, reference, progress)}
         update_results(run, **{role: found})
-    speeds = tokens_per_second(models, blocks.calibration_NT.shape[1])
-    update_results(run, **{role: run.results()[role] | {"tokens_per_second": speed} for role, speed in speeds.items()})
-    update_results(run, machine=machine.describe(run.spec.device))
+    found = {role: run.results()[role] for role in models}
+    add_speeds(found, models, run, progress)
+    update_results(run, **found, machine=machine.describe(run.spec.device))
 
 
 def generate_step(run: Run, progress: Progress) -> None:
@@ -201,30 +202,46 @@ def generate_step(run: Run, progress: Progress) -> None:
         progress.step("generate", done + 1, len(models))
 
 
-def timed(step: Step) -> Step:
-    """The step, with the time it takes added to the run's results."""
+class Within:
+    """Progress of a step whose parts report under names of their own: all of it is the step's phase."""
+
+    PARTS = ("measure", "speed", "generate")
+
+    def __init__(self, progress: Progress, phase: str) -> None:
+        self._progress, self._phase = progress, phase
+
+    def step(self, phase: str, done: int, total: int, **metrics: Any) -> None:
+        """Pass a step on."""
+        self._progress.step(self._phase if phase in self.PARTS else phase, done, total, **metrics)
+
+    def note(self, message: str) -> None:
+        """Pass a sentence on."""
+        self._progress.note(message)
+
+
+def phase(name: str, step: Step) -> Step:
+    """The step as a phase of a run, with the time it takes added to the run's results."""
 
     def run_step(run: Run, progress: Progress) -> None:
         began = time.monotonic()
         try:
-            step(run, progress)
+            step(run, Within(progress, name))
         finally:
             gc.collect()
-            name = step.__name__.removesuffix("_step")
-            seconds = run.results().get("seconds", {}) if run.path.exists() else {}
             if run.path.exists():
+                seconds = run.results().get("seconds", {})
                 update_results(run, seconds=seconds | {name: seconds.get(name, 0.0) + time.monotonic() - began})
 
     return run_step
 
 
-CUT = (preflight, timed(score_step), timed(plan_step), timed(prune_step), timed(measure_step))
+CUT = (preflight, phase("score", score_step), phase("plan", plan_step), phase("prune", prune_step), phase("measure", measure_step))
 STEPS: dict[str, tuple[Step, ...]] = {
-    "score": (timed(score_step),),
-    "prune": (*CUT, timed(save_step)),
-    "distill": (*CUT, timed(distill_step), timed(evaluate_step), timed(save_step)),
-    "evaluate": (timed(compare_step),),
-    "generate": (timed(generate_step),),
+    "score": (phase("score", score_step),),
+    "prune": (*CUT, phase("save", save_step)),
+    "distill": (*CUT, phase("distill", distill_step), phase("evaluate", evaluate_step), phase("save", save_step)),
+    "evaluate": (phase("evaluate", compare_step),),
+    "generate": (phase("generate", generate_step),),
 }
 """Kind of run -> its steps."""
 
@@ -277,6 +294,18 @@ def describe(run: Run, model: PreTrainedModel) -> dict[str, Any]:
     counted = sum(parameter.numel() for parameter in model.parameters())
     assert counted == cost.parameters, f"{run.id}: {counted} parameters counted, {cost.parameters} predicted"
     return {"parameters": counted, "non_embedding_parameters": cost.non_embedding_parameters, "weight_bytes": cost.weight_bytes("bfloat16")}
+
+
+def add_speeds(found: dict[str, Any], models: dict[str, PreTrainedModel], run: Run, progress: Progress) -> None:
+    """Measure the speed of several models side by side, so that their ratios hold, and put it with each one's figures."""
+    progress.note("Measuring speed.")
+    for role, speed in tokens_per_second(models, run.spec.data.seq_len, progress=progress).items():
+        found[role]["tokens_per_second"] = speed
+
+
+def first_losses(heldout: dict[str, Any]) -> dict[str, float]:
+    """Loss on the blocks that are looked at during training, so that what is seen there has its two reference lines."""
+    return {domain: float(np.mean(values["block_losses"][:GLANCE_BLOCKS])) for domain, values in heldout.items()}
 
 
 def recovered(teacher: dict[str, Any], pruned: dict[str, Any], distilled: dict[str, Any]) -> dict[str, float | None]:

@@ -1,0 +1,169 @@
+"""The parts of the comparison: what runs made, side by side, and the same prompt through all of their models."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app import charts, live, post_mortem, run_view, samples
+from core.errors import UserError
+from core.files import tree_bytes
+from core.report import format as fmt
+from core.report.html import render
+from core.report.run_figures import ROLES, quality_picture
+from core.report.tables import domains_of, model_rows, quality_rows, recovered_of, spec_differences, title_of
+from core.runs import control
+from core.runs.folder import Run, all_runs
+from core.specs import EvalSpec, RunSpec
+
+MOST = 4
+"""Runs that can be compared at once: more do not fit beside each other."""
+
+ORDINALS = ("A", "B", "C", "D")
+
+
+def finished_runs() -> dict[str, Run]:
+    """Runs with something to compare, newest first."""
+    return {run.id: run for run in all_runs() if run.spec.kind in ("prune", "distill") and run.status().state == "done" and run.results()}
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """Short names, for tables and legends: the title, and a letter where there are several."""
+    return [title_of(run.spec) if len(runs) == 1 else f"{ORDINALS[i]}: {title_of(run.spec)}" for i, run in enumerate(runs)]
+
+
+def headline(results: Mapping[str, Any]) -> None:
+    """The three answers: how much smaller, how much faster, how much of the quality came back."""
+    best = "distilled" if results.get("distilled") else "pruned"
+    teacher, small, domains = results.get("teacher") or {}, results.get(best) or {}, domains_of(results)
+    rows = {row["model"]: row for row in model_rows(results)}
+    decode = [(one.get("tokens_per_second") or {}).get("decode") for one in (teacher, small)]
+    with st.grid(4, min_column_width=150):
+        st.metric(
+            "Parameters",
+            fmt.count(small.get("parameters")),
+            rows.get(ROLES[best], {}).get("change"),
+            delta_color="off",
+            delta_arrow="off",
+            border=True,
+        )
+        faster = decode[1] / decode[0] - 1 if decode[0] and decode[1] else None
+        st.metric("Decoding speed", fmt.rate(decode[1], "tok/s"), fmt.delta(faster), delta_color="off", delta_arrow="off", border=True)
+        for domain in domains[:2]:
+            part = recovered_of(results, domain)
+            st.metric(
+                f"Gap recovered, {domain}",
+                fmt.percent(part),
+                "of the loss that pruning added",
+                delta_color="off",
+                delta_arrow="off",
+                border=True,
+            )
+
+
+def sizes(runs: Sequence[Run], names: Sequence[str]) -> None:
+    """Size and speed, a row a model."""
+    st.table(
+        _stacked([model_rows(run.results()) for run in runs], names),
+        border="horizontal",
+        hide_index=True,
+        alt="Size and speed of every model",
+    )
+
+
+def quality(runs: Sequence[Run], names: Sequence[str], domain: str) -> None:
+    """Table and picture of how well every model predicts one held-out text."""
+    rows = _stacked([quality_rows(run.results(), domain) for run in runs], names)
+    st.table(rows, border="horizontal", hide_index=True, alt=f"Quality of every model on {domain}")
+    found = [
+        {"name": name.partition(":")[0] if len(runs) > 1 else "", "results": run.results()} for run, name in zip(runs, names, strict=True)
+    ]
+    charts.show(quality_picture(found, domain, palette=live.palette()), "quality")
+
+
+def _stacked(tables_: Sequence[Sequence[Mapping[str, str]]], names: Sequence[str]) -> pd.DataFrame:
+    """Rows of several runs under each other; with several, each row says whose it is. Runs of one teacher name it once."""
+    rows: list[dict[str, str]] = []
+    for name, table in zip(names, tables_, strict=True):
+        for row in table:
+            teacher = row["model"] == ROLES["teacher"]
+            whole = dict(row) if len(names) == 1 else {"run": fmt.MISSING if teacher else name.partition(":")[0]} | dict(row)
+            if whole not in rows:
+                rows.append(whole)
+    return pd.DataFrame(rows)
+
+
+def recipe(runs: Sequence[Run], names: Sequence[str]) -> None:
+    """Settings in which the runs differ, and only those."""
+    rows = spec_differences([run.spec.to_dict() for run in runs])
+    if not rows:
+        st.caption("The runs have the same recipe.")
+        return
+    table = pd.DataFrame(
+        [{"setting": setting} | {name: _said(value) for name, value in zip(names, values, strict=True)} for setting, values in rows]
+    )
+    st.table(table, border="horizontal", hide_index=True, alt="Settings in which the compared runs differ")
+
+
+def _said(value: Any) -> str:
+    return "as in the model" if value is None else str(value)
+
+
+def ask(run: Run, prompt: str) -> Run:
+    """Start a run that continues ``prompt`` with the run's three models.
+
+    Raises:
+        UserError: the run's models are no longer there.
+    """
+    folders = [run.path / name for name in ("pruned", "model") if (run.path / name / "config.json").exists()]
+    if not folders:
+        raise UserError(f"The models of {title_of(run.spec)} are no longer in {run.path}. Start the run again to ask them.")
+    spec = RunSpec(
+        kind="generate",
+        model=run.spec.model,
+        against=tuple(map(str, folders)),
+        evaluate=EvalSpec(prompts=(prompt,)),
+        device=run.spec.device,
+    )
+    return control.start(spec)
+
+
+def answer(run_id: str, seconds: float | None) -> None:
+    """The answers to one's own prompt, or how long they will take (a fragment, see ``live.watch``)."""
+    run = run_view.find(run_id)
+    status = control.reconcile(run)
+    live.settled(status, seconds)
+    if status.live:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f":material/hourglass_top: {status.state}: {status.message or 'the models are being asked'}")
+            if st.button("Stop asking", key="stop_asking", type="tertiary"):
+                control.cancel(run, keep=False)
+                st.rerun()
+        return
+    post_mortem.card(run, status)
+    samples.show(run.generations())
+
+
+def report(run: Run) -> str:
+    """The HTML report, made when it is asked for."""
+    return render(run)
+
+
+@st.dialog("Delete this run?", icon=":material/delete:")
+def confirm_delete(run: Run) -> None:
+    """Say what is lost before it is."""
+    st.markdown(
+        f"**{title_of(run.spec)}**, with its models, checkpoints and results: {fmt.size(tree_bytes(run.path))}. This cannot be undone."
+    )
+    with st.container(horizontal=True, horizontal_alignment="right"):
+        if st.button("Keep it", key="keep"):
+            st.rerun()
+        if st.button("Delete", key="delete", type="primary", icon=":material/delete:"):
+            try:
+                freed = control.delete(run)
+            except UserError as error:
+                st.error(str(error))
+                return
+            st.toast(f"Deleted; {fmt.size(freed)} are free again.")
+            st.rerun()

@@ -1,0 +1,116 @@
+"""Following a run while it works: reading only what is new, drawing only what changed, and never losing the viewer's zoom."""
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import plotly
+import streamlit as st
+
+from app import charts
+from app.ui import as_table
+from core.errors import UserError
+from core.files import replacing
+from core.report.curves import Curves
+from core.report.picture import Picture
+from core.report.run_figures import DARK, LIGHT, Palette
+from core.runs.folder import Run
+from core.runs.status import Status
+
+PACE_SECONDS = {"running": 2.0, "stopping": 2.0, "queued": 10.0}
+"""State -> how often a run in it is looked at; all other states are final and are not."""
+
+TAILS = "live_tails"
+PAUSED = "live_paused"
+KEEP_TAILS = 3
+"""Runs whose curves one tab remembers."""
+
+LIBRARY = Path(__file__).parent / "static" / "plotly.min.js"
+
+
+def pace(status: Status) -> float | None:
+    """Seconds between two looks at a run; None once it can change no more."""
+    return PACE_SECONDS.get(status.state)
+
+
+def watch(draw: Callable[[str, float | None], None], run: Run) -> None:
+    """Draw ``draw(run_id, pace)`` now, and again at the run's pace as long as it lives."""
+    seconds = pace(run.status())
+    st.fragment(draw, run_every=seconds)(run.id, seconds)
+
+
+def settled(status: Status, seconds: float | None) -> None:
+    """Draw the whole page once more if the run changed its pace: it began, ended, or was resumed."""
+    if pace(status) != seconds:
+        st.rerun()
+
+
+def follow(run: Run) -> Curves:
+    """The run's curves up to now. Reads the diary from where the last call ended."""
+    tails: dict[str, tuple[int, Curves]] = st.session_state.setdefault(TAILS, {})
+    offset, curves = tails.pop(run.id, (0, Curves()))
+    events, end = run.events(offset)
+    if end < offset:
+        curves, (events, end) = Curves(), run.events(0)
+    tails[run.id] = (end, curves.extend(events))
+    for name in list(tails)[:-KEEP_TAILS]:
+        del tails[name]
+    return curves
+
+
+def held_still(run: Run, paused: bool) -> Curves:
+    """The run's curves, or while ``paused`` those of the moment at which it was paused."""
+    if not paused:
+        st.session_state.pop(PAUSED, None)
+        return follow(run)
+    name, curves = st.session_state.get(PAUSED, (None, None))
+    if name != run.id:
+        curves = copy.deepcopy(follow(run))
+        st.session_state[PAUSED] = (run.id, curves)
+    return curves
+
+
+def palette() -> Palette:
+    """Colours of the scheme that the viewer sees."""
+    return DARK if st.context.theme.type == "dark" else LIGHT
+
+
+def live_chart(picture: Picture, name: str) -> None:
+    """Draw a picture that may change every few seconds, with a switch to its table below.
+
+    Streamlit's own Plotly element is built anew whenever its figure changes and forgets the zoom; this one updates in place.
+    It needs Plotly's library among the static files, and without it falls back to Streamlit's own.
+    """
+    if st.get_option("server.enableStaticServing") and _library_is_served():
+        figure = json.loads(picture.figure.to_json())
+        _component()(
+            data={"figure": figure, "alt": picture.alt, "config": charts.CONFIG | {"responsive": True}}, key=f"live_{name}",
+            height=figure["layout"]["height"],
+        )  # fmt: skip
+        as_table(picture.table, name, picture.alt)
+    else:
+        charts.show(picture, name)
+
+
+@st.cache_resource
+def _component() -> Callable[..., object]:
+    """The chart component, registered once."""
+    script = (Path(__file__).parent / "live_chart.js").read_text(encoding="utf-8")
+    return st.components.v2.component(
+        "coppice_live_chart", html='<div class="live-chart" role="figure"></div>\n', js=script, isolate_styles=False
+    )
+
+
+@st.cache_resource
+def _library_is_served() -> bool:
+    """Whether Plotly's library lies among the static files; puts it there if it can."""
+    source = Path(plotly.__file__).parent / "package_data" / LIBRARY.name
+    try:
+        if not LIBRARY.exists() or LIBRARY.stat().st_size != source.stat().st_size:
+            with replacing(LIBRARY) as temporary:
+                shutil.copyfile(source, temporary)
+    except (OSError, UserError):
+        return False
+    return True

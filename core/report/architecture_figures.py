@@ -1,0 +1,104 @@
+"""A model's build as pictures: where its parameters are, and what it looks like before and after the cut."""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from core.model.dims import Dims
+from core.report.format import count, percent
+from core.report.picture import CLEAR, NEUTRAL, SERIES, Picture, plain, ticks
+
+PART_NAMES = {"embeddings": "Embeddings", "attention": "Attention", "mlp": "MLP", "norms": "Norms", "head": "Output head"}
+MOST_HEADS = 40
+"""Above this many heads a column of squares would be a smear; the strip then shows bars of their number."""
+
+
+def parameter_bar(parts: dict[str, int]) -> Picture:
+    """One bar of all parameters, parted by what they belong to; parts of nothing (a tied head) are left out."""
+    shown = {PART_NAMES.get(name, name): size for name, size in parts.items() if size}
+    total = sum(shown.values())
+    figure = go.Figure()
+    for name, size in shown.items():
+        wide = size / total > 0.06
+        figure.add_bar(
+            x=[size], y=[""], orientation="h", name=name, text=f"{name}<br>{count(size)} · {percent(size / total)}" if wide else "",
+            textposition="inside", insidetextanchor="middle", hovertemplate=f"{name}<br>{count(size)}, {percent(size / total)}<extra></extra>",
+        )  # fmt: skip
+    plain(figure, 64).update_layout(barmode="stack", margin={"l": 0, "r": 0, "t": 0, "b": 0}, bargap=0)
+    figure.update_xaxes(range=[0, total], visible=False)
+    figure.update_yaxes(visible=False)
+    table = pd.DataFrame(
+        {"part": list(shown), "parameters": list(shown.values()), "share (%)": [100 * size / total for size in shown.values()]}
+    )
+    alt = f"{count(total)} parameters: " + ", ".join(f"{name.lower()} {percent(size / total)}" for name, size in shown.items()) + "."
+    return Picture(figure=figure, alt=alt, table=table)
+
+
+def architecture_strip(before: Dims, after: Dims, kept_L: np.ndarray | None = None, heads_LH: np.ndarray | None = None) -> Picture:
+    """One column a layer: its height is the FFN width, its breadth the hidden size, with the attention heads as squares below.
+
+    Outlines are the uncut model, filled is what stays; a removed layer is outline only.
+
+    Args:
+        before: dimensions of the uncut model.
+        after: dimensions after the cut.
+        kept_L: which layers stay; None if that is not known yet, then the first ones stand for any.
+        heads_LH: which heads stay; None draws the first ones.
+    """
+    kept_L = np.arange(before.layers) < after.layers if kept_L is None else kept_L
+    if heads_LH is None:
+        heads_LH = kept_L[:, None] & (np.arange(before.heads) < after.heads)[None]
+    figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.05, row_heights=[0.62, 0.38])
+    layers = np.arange(before.layers)
+    outline = {"color": CLEAR, "line": {"color": NEUTRAL, "width": 1}}
+    figure.add_bar(
+        x=layers, y=np.full(before.layers, before.ffn), width=0.86, marker=outline, name="before", hoverinfo="skip", row=1, col=1
+    )
+    figure.add_bar(
+        x=layers[kept_L], y=np.full(int(kept_L.sum()), after.ffn), width=0.86 * after.hidden / before.hidden, name="after", row=1, col=1, marker={"color": SERIES},
+        hovertemplate=f"layer %{{x}}<br>{after.ffn} of {before.ffn} neurons, {after.heads} of {before.heads} heads, {after.hidden} channels<extra></extra>",
+    )  # fmt: skip
+    if before.heads <= MOST_HEADS:
+        _head_squares(figure, heads_LH)
+    else:
+        number = heads_LH.sum(axis=1)
+        figure.add_bar(x=layers, y=np.full(before.layers, before.heads), width=0.86, marker=outline, hoverinfo="skip", row=2, col=1)
+        figure.add_bar(
+            x=layers, y=number, width=0.86, marker={"color": SERIES}, hovertemplate="layer %{x}: %{y} heads<extra></extra>", row=2, col=1
+        )
+    plain(figure, 330).update_layout(barmode="overlay")
+    figure.update_xaxes(range=[-0.6, before.layers - 0.4], tickvals=ticks(before.layers, 32))
+    figure.update_xaxes(title_text="layer", row=2, col=1)
+    figure.update_yaxes(title_text="FFN neurons", range=[0, before.ffn * 1.03], row=1, col=1)
+    figure.update_yaxes(title_text="heads", range=[before.heads - 0.4, -0.6], tickvals=ticks(before.heads, 6), showgrid=False, row=2, col=1)
+    return Picture(figure=figure, alt=_strip_said(before, after, kept_L), table=_strip_table(before, after, kept_L, heads_LH))
+
+
+def _head_squares(figure: go.Figure, heads_LH: np.ndarray) -> None:
+    size = max(3.0, min(8.0, 100 / heads_LH.shape[1]))
+    for kept, symbol in ((True, "square"), (False, "square-open")):
+        layer, head = np.nonzero(heads_LH == kept)
+        figure.add_scatter(
+            x=layer, y=head, mode="markers", name="head kept" if kept else "head cut", row=2, col=1, marker=_square(kept, symbol, size),
+            hovertemplate=f"layer %{{x}}, head %{{y}}: {'kept' if kept else 'cut'}<extra></extra>",
+        )  # fmt: skip
+
+
+def _square(kept: bool, symbol: str, size: float) -> dict[str, object]:
+    return {"symbol": symbol, "size": size} | ({"color": SERIES} if kept else {"color": NEUTRAL, "line": {"width": 1}})
+
+
+def _strip_said(before: Dims, after: Dims, kept_L: np.ndarray) -> str:
+    gone = ", ".join(map(str, np.flatnonzero(~kept_L))) or "none"
+    return (
+        f"{after.layers} of {before.layers} layers stay (removed: {gone}), each with {after.ffn} of {before.ffn} neurons and "
+        f"{after.heads} of {before.heads} heads, at hidden size {after.hidden} of {before.hidden}."
+    )
+
+
+def _strip_table(before: Dims, after: Dims, kept_L: np.ndarray, heads_LH: np.ndarray) -> pd.DataFrame:
+    heads = [", ".join(map(str, np.flatnonzero(row))) for row in heads_LH]
+    return pd.DataFrame(
+        {"layer": np.arange(before.layers), "kept": kept_L, "FFN neurons": np.where(kept_L, after.ffn, 0), "heads kept": heads}
+    )

@@ -1,0 +1,165 @@
+"""Importance of layers and heads as pictures, with what the draft keeps and cuts.
+
+Layers run from left to right in every picture. Whatever the draft removes is hollow or crossed, never only another colour.
+Arrays carry their axes in their name: L layers, H query heads of a layer, N units of one kind.
+"""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from core.report.format import listed, number, plural
+from core.report.picture import CLEAR, NEUTRAL, SELECTED, SERIES, Picture, linear_colours, log_colours, plain, shades, ticks
+
+MOST_TARGETS = 2048
+"""Heads up to which each gets a click target; more such marks take seconds to draw, so there only the keyboard chooses."""
+DEPTH_MEASURES = {
+    "bi": ("Block importance", "1 − cosine similarity of a layer's input and output"),
+    "ppl": ("Loss when removed", "increase in nats a token"),
+}
+
+
+def layer_bars(scores: dict[str, np.ndarray], kept_L: np.ndarray) -> Picture:
+    """Bars of each depth measure in ``scores`` (keys of ``DEPTH_MEASURES``), in panels with their own units; removed layers are hollow.
+
+    A few layers, mostly the first and the last, may tower over the rest; their bars are cut off and carry their value, so
+    that those among which the choice is made can be told apart.
+    """
+    titles = [f"{DEPTH_MEASURES[measure][0]}: {DEPTH_MEASURES[measure][1]}" for measure in scores]
+    figure = make_subplots(rows=len(scores), shared_xaxes=True, vertical_spacing=0.22, subplot_titles=titles)
+    figure.update_annotations(x=0, xanchor="left", yshift=16, font={"size": 13})
+    layers = np.arange(len(kept_L))
+    for row, (measure, score_L) in enumerate(scores.items(), start=1):
+        for kept, word in ((True, "kept"), (False, "removed in this draft")):
+            chosen = kept_L == kept
+            figure.add_bar(
+                x=layers[chosen], y=score_L[chosen], row=row, col=1, name=word, marker=_bar_marker(kept),
+                hovertemplate=f"layer %{{x}}, {word}<br>{DEPTH_MEASURES[measure][0].lower()} %{{y:.3g}}<extra></extra>",
+            )  # fmt: skip
+        _cut_off(figure, score_L, row)
+    plain(figure, 200 * len(scores) + 50).update_layout(barmode="overlay", margin={"t": 44})
+    figure.update_xaxes(tickvals=ticks(len(layers), 32), range=[-0.6, len(layers) - 0.4])
+    figure.update_xaxes(title_text="layer", row=len(scores), col=1)
+    table = pd.DataFrame({"layer": layers} | {DEPTH_MEASURES[m][0]: s for m, s in scores.items()} | {"kept": kept_L})
+    gone = f"The draft removes {plural(int((~kept_L).sum()), 'layer')}." if not kept_L.all() else "The draft keeps all layers."
+    return Picture(figure=figure, alt=" ".join([*(_layers_said(m, s) for m, s in scores.items()), gone]), table=table)
+
+
+def _bar_marker(kept: bool) -> dict[str, object]:
+    return {"color": SERIES} if kept else {"color": CLEAR, "line": {"color": NEUTRAL, "width": 1.5}}
+
+
+def _cut_off(figure: go.Figure, score_L: np.ndarray, row: int) -> None:
+    """End the axis where most layers end, and write the value of those that go on."""
+    low, top = min(float(score_L.min()), 0.0), 1.6 * float(np.quantile(score_L, 0.85))
+    if top <= 0 or score_L.max() <= 1.5 * top:
+        return
+    figure.update_yaxes(range=[low, top], row=row, col=1)
+    for layer in np.flatnonzero(score_L > top):
+        figure.add_annotation(
+            x=layer,
+            y=top,
+            text=f"{number(float(score_L[layer]), digits=2)} ↑",
+            showarrow=False,
+            yanchor="bottom",
+            font={"size": 11},
+            row=row,
+            col=1,
+        )
+
+
+def _layers_said(measure: str, score_L: np.ndarray) -> str:
+    least = listed([str(i) for i in np.argsort(score_L, kind="stable")[:3]])
+    return f"{DEPTH_MEASURES[measure][0]} is least for layers {least}, and most for layer {int(np.argmax(score_L))}."
+
+
+def head_map(
+    score_LH: np.ndarray, kept_LH: np.ndarray, *, group: int = 1, within_layer: bool = True, selected: tuple[tuple[int, int], ...] = ()
+) -> Picture:
+    """Heat map of the heads, faded and crossed where the draft cuts, with a click target on every cell.
+
+    Args:
+        score_LH: importance.
+        kept_LH: True where the draft keeps the head.
+        group: query heads that share a key-value head; lines part the groups.
+        within_layer: colour by the share of the layer's largest score, else by the score itself on a logarithmic scale.
+        selected: (layer, head) pairs to ring.
+    """
+    L, H = score_LH.shape
+    shade_LH, meaning = shades(score_LH, within_layer)
+    colour_LH, scale = (shade_LH, linear_colours(shade_LH, meaning)) if within_layer else log_colours(shade_LH, meaning)
+    figure = go.Figure()
+    for kept, opacity in ((True, 1.0), (False, 0.3)):
+        figure.add_heatmap(
+            z=np.where(kept_LH == kept, colour_LH, np.nan).T.astype(np.float32),
+            coloraxis="coloraxis",
+            opacity=opacity,
+            hoverinfo="skip",
+            xgap=2,
+            ygap=2,
+        )
+    figure.add_trace(_crosses(~kept_LH))
+    for x, y in selected:
+        figure.add_shape(type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"color": SELECTED, "width": 3}, name="selected")
+    if score_LH.size <= MOST_TARGETS:
+        figure.add_trace(_click_targets(score_LH, kept_LH))
+    for edge in range(group, H if group > 1 else 0, group):
+        figure.add_hline(y=edge - 0.5, line={"color": NEUTRAL, "width": 1.5})
+    plain(figure, max(260, min(34 * H, 640)) + 90).update_layout(coloraxis=scale, margin={"t": 40}, hoverdistance=-1, dragmode=None)
+    figure.update_xaxes(title_text="layer", tickvals=ticks(L, 32), range=[-0.5, L - 0.5], fixedrange=True)
+    figure.update_yaxes(
+        title_text="head" if group == 1 else f"head (KV groups of {group})",
+        tickvals=ticks(H),
+        range=[H - 0.5, -0.5],
+        showgrid=False,
+        fixedrange=True,
+    )
+    return Picture(figure=figure, alt=_heads_said(score_LH, kept_LH), table=head_table(score_LH, kept_LH))
+
+
+def _crosses(cut_LH: np.ndarray) -> go.Scatter:
+    """A thin cross over every cell that is cut: one broken line, which a browser draws faster than a mark for each."""
+    layer_N, head_N = np.nonzero(cut_LH)
+    gap_N = np.full(len(layer_N), np.nan)
+    x = np.stack([layer_N - 0.2, layer_N + 0.2, gap_N, layer_N - 0.2, layer_N + 0.2, gap_N], axis=1)
+    y = np.stack([head_N - 0.15, head_N + 0.15, gap_N, head_N + 0.15, head_N - 0.15, gap_N], axis=1)
+    return go.Scatter(x=x.ravel(), y=y.ravel(), mode="lines", name="pruned", line={"width": 1.5, "color": NEUTRAL}, hoverinfo="skip")
+
+
+def _click_targets(score_LH: np.ndarray, kept_LH: np.ndarray) -> go.Scatter:
+    """Invisible squares over the cells: a heat map itself tells nobody that it was clicked."""
+    table = head_table(score_LH, kept_LH)
+    return go.Scatter(
+        x=table["layer"], y=table["head"], mode="markers", name="head", marker={"symbol": "square", "size": 20, "color": CLEAR},
+        customdata=np.stack([table["importance"], table["rank in layer"]], axis=1), text=np.where(table["kept"], "kept", "pruned"),
+        hovertemplate=f"layer %{{x}}, head %{{y}}: %{{text}}<br>importance %{{customdata[0]:.4g}}<br>rank %{{customdata[1]}} of {score_LH.shape[1]} in its layer<extra></extra>",
+        selected={"marker": {"opacity": 0}}, unselected={"marker": {"opacity": 0}},
+    )  # fmt: skip
+
+
+def head_table(score_LH: np.ndarray, kept_LH: np.ndarray) -> pd.DataFrame:
+    """One row a head: layer, head, importance, rank in its layer (1 is the most important), percentile among all heads, kept."""
+    L, H = score_LH.shape
+    layer, head = np.divmod(np.arange(L * H), H)
+    percentile = 100 * ranks(-score_LH.ravel()[None])[0] / (L * H)
+    return pd.DataFrame(
+        {"layer": layer, "head": head, "importance": score_LH.ravel(), "rank in layer": ranks(score_LH).ravel(),
+         "percentile": percentile, "kept": kept_LH.ravel()}
+    )  # fmt: skip
+
+
+def ranks(score_LN: np.ndarray) -> np.ndarray:
+    """Place of each score in its row, ``[L, N]``; 1 is the largest, ties in order of index."""
+    order_LN = np.argsort(-score_LN, axis=1, kind="stable")
+    rank_LN = np.empty_like(order_LN)
+    np.put_along_axis(rank_LN, order_LN, np.arange(1, score_LN.shape[1] + 1)[None], axis=1)
+    return rank_LN
+
+
+def _heads_said(score_LH: np.ndarray, kept_LH: np.ndarray) -> str:
+    L, H = score_LH.shape
+    layer, head = np.unravel_index(int(np.argmax(score_LH)), score_LH.shape)
+    least = np.unravel_index(int(np.argmin(score_LH)), score_LH.shape)
+    gone = f"The draft prunes {int((~kept_LH).sum())} of {L * H}." if not kept_LH.all() else "The draft keeps all."
+    return f"Importance of {H} heads in each of {L} layers: most for layer {layer} head {head}, least for layer {least[0]} head {least[1]}. {gone}"

@@ -1,0 +1,255 @@
+"""Pictures of a run: training divergence, held-out loss between its two reference lines, quality against size.
+
+Pure functions from numbers to a ``Picture``. The teacher is always dashed ink or a star, the pruned model hollow and
+dotted, the distilled one filled and solid, so nothing is told by colour alone. Colours are Okabe and Ito's, lightened for
+dark pages; surfaces, fonts and grids are left to whoever shows the figure.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from core.report import format as fmt
+from core.report.curves import Curves, envelope, extremes, recovered, smooth
+from core.report.picture import CLEAR, NEUTRAL, Picture
+
+MAX_POINTS = 800
+"""Points a series; more cannot be told apart on a screen."""
+
+References = Mapping[str, Mapping[str, float]]
+"""``teacher`` and ``pruned`` -> held-out domain -> loss in nats a token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Palette:
+    """Colours that carry meaning, in one scheme."""
+
+    teacher: str
+    pruned: str
+    distilled: str
+
+
+LIGHT = Palette(teacher="#1F2421", pruned="#D55E00", distilled="#0072B2")
+DARK = Palette(teacher="#ECEFEC", pruned="#E8833A", distilled="#56B4E9")
+
+SHAPES = ("circle", "square", "diamond", "triangle-up")
+"""A shape for each compared run."""
+
+ROLES = {"teacher": "Teacher", "pruned": "Pruned, not retrained", "distilled": "Distilled"}
+"""Name in results.json -> what people read."""
+
+
+def training_picture(
+    curves: Curves, *, window: int | None = None, log: bool = True, smoothing: float = 0.6, palette: Palette = LIGHT
+) -> Picture:
+    """Divergence from the teacher at every step: raw, smoothed, and the range that the raw values keep to.
+
+    Args:
+        curves: what was read of the run's events.
+        window: show the last so many steps only; None shows all.
+        log: logarithmic vertical axis.
+        smoothing: weight of the moving average, 0 to 0.99.
+        palette: colours.
+    """
+    steps, values = np.array(curves.steps, dtype=int), np.array(curves.series["kl"], dtype=float)
+    bold = smooth(values, smoothing)
+    start = int(np.searchsorted(steps, steps[-1] - window + 1)) if window and len(steps) else 0
+    steps, values, bold = steps[start:], values[start:], bold[start:]
+    figure = _figure(x="step", y="KL to the teacher, nats a token")
+    if len(steps) > 2:
+        _band(figure, steps, values, palette)
+    mode = "lines" if len(steps) > 1 else "markers"
+    raw, calm = extremes(values, MAX_POINTS), extremes(bold, MAX_POINTS)
+    figure.add_scatter(
+        x=steps[raw], y=values[raw], name="each step", mode=mode, line={"color": palette.distilled, "width": 1}, opacity=0.35
+    )
+    figure.add_scatter(x=steps[calm], y=bold[calm], name="smoothed", mode=mode, line={"color": palette.distilled, "width": 2.5})
+    for _, step in curves.segments:
+        if len(steps) and step >= steps[0]:
+            figure.add_vline(step, line={"color": NEUTRAL, "dash": "dot", "width": 1}, annotation={"text": "resumed"})
+    figure.update_yaxes(type="log" if log else "linear", exponentformat="none")
+    table = pd.DataFrame({"step": steps[raw], "KL, nats": values[raw], "smoothed, nats": bold[raw]})
+    return Picture(figure=figure, alt=_training_takeaway(steps, bold), table=table)
+
+
+def heldout_picture(curves: Curves, references: References, *, estimated: bool = False, palette: Palette = LIGHT) -> Picture:
+    """Held-out loss of every domain, a panel each, between the pruned model's line and the teacher's.
+
+    Args:
+        curves: what was read of the run's events.
+        references: the two lines.
+        estimated: the lines were measured on other blocks of the same text than the points, so the part recovered carries ``≈``.
+        palette: colours.
+    """
+    domains = list(curves.heldout) or list(references.get("teacher", {}))
+    titles = [_panel_title(domain, curves, references, estimated) for domain in domains]
+    figure = make_subplots(rows=1, cols=max(1, len(domains)), subplot_titles=titles or None, horizontal_spacing=0.09)
+    _dress(figure)
+    for column, domain in enumerate(domains, start=1):
+        points = curves.heldout.get(domain, [])
+        end = max([point[0] for point in points] + [curves.phases["distill"].total if "distill" in curves.phases else 1])
+        for role, dash, color in (("pruned", "dot", palette.pruned), ("teacher", "dash", palette.teacher)):
+            if (level := references.get(role, {}).get(domain)) is not None:
+                _reference(figure, level, role, dash, color, column, end)
+        figure.add_scatter(
+            x=[point[0] for point in points], y=[point[1] for point in points], mode="lines+markers", name=ROLES["distilled"],
+            line={"color": palette.distilled, "width": 2.5}, marker={"size": 8, "color": palette.distilled},
+            showlegend=column == 1, legendgroup="distilled", cliponaxis=False, row=1, col=column,
+        )  # fmt: skip
+        figure.update_xaxes(title="step", row=1, col=column, range=[0, end])
+        figure.update_yaxes(
+            range=_padded([point[1] for point in points] + [lines[domain] for lines in references.values() if domain in lines]),
+            row=1,
+            col=column,
+        )
+    figure.update_yaxes(title="loss, nats a token", col=1)
+    figure.update_layout(margin={"t": 72, "r": 56}, legend={"y": 1.12})
+    return Picture(figure=figure, alt="Held-out loss. " + ". ".join(titles) + ".", table=_heldout_table(curves, references))
+
+
+def quality_picture(runs: Sequence[Mapping[str, Any]], domain: str, *, palette: Palette = LIGHT) -> Picture:
+    """Quality against size: nats above the teacher on ``domain`` for every model of some runs.
+
+    Args:
+        runs: ``{"name": str, "results": results.json's data}`` each; a name may be empty.
+        domain: held-out text to show.
+        palette: colours.
+    """
+    figure = _figure(x="parameters", y=f"nats above the teacher on {domain}")
+    figure.add_hline(0, line={"color": palette.teacher, "dash": "dash", "width": 1})
+    rows: list[dict[str, Any]] = []
+    for i, run in enumerate(runs):
+        found = {role: _point(run["results"], role, domain) for role in ROLES}
+        path = [point for role in ("pruned", "distilled") if (point := found[role])]
+        figure.add_scatter(x=[p[0] for p in path], y=[p[1] for p in path], mode="lines", hoverinfo="skip", showlegend=False,
+                           line={"color": NEUTRAL, "width": 1, "dash": "dot"})  # fmt: skip
+        for role, point in found.items():
+            name = ROLES[role] if role == "teacher" or not run["name"] else f"{run['name']}, {ROLES[role].lower()}"
+            row = {"model": name, "parameters": point and point[0], "nats above the teacher": point and point[1]}
+            if point and row not in rows:
+                rows.append(row)
+                _mark(figure, point, role, name, SHAPES[i % len(SHAPES)], getattr(palette, role))
+    figure.update_layout(hovermode="closest", legend={"x": 0, "xanchor": "left", "itemsizing": "constant"})
+    figure.update_xaxes(tickformat="~s")
+    return Picture(figure=figure, alt=_quality_takeaway(runs, domain), table=pd.DataFrame(rows))
+
+
+def _heldout_table(curves: Curves, references: References) -> pd.DataFrame:
+    """The numbers of the held-out picture, a row a measurement."""
+    return pd.DataFrame(
+        {
+            "domain": domain, "step": step, "loss, nats": loss, "KL, nats": kl,
+            "gap recovered": recovered(references.get("teacher", {}).get(domain), references.get("pruned", {}).get(domain), loss),
+        }
+        for domain, points in curves.heldout.items()
+        for step, loss, kl in points
+    )  # fmt: skip
+
+
+def _figure(*, x: str, y: str) -> go.Figure:
+    """An empty figure with titled axes."""
+    figure = _dress(go.Figure())
+    figure.update_xaxes(title=x)
+    figure.update_yaxes(title=y)
+    return figure
+
+
+def _dress(figure: go.Figure) -> go.Figure:
+    """The look that all figures of a run share."""
+    figure.update_layout(
+        height=360, margin={"l": 64, "r": 16, "t": 40, "b": 48}, hovermode="x unified", uirevision="run", separators=". ", dragmode="zoom",
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+    )  # fmt: skip
+    figure.update_xaxes(zeroline=False, showgrid=False)
+    return figure.update_yaxes(zeroline=False, hoverformat=".4f")
+
+
+def _band(figure: go.Figure, steps: np.ndarray, values: np.ndarray, palette: Palette) -> None:
+    """The range of the raw values around each step, as a faint area."""
+    low, high = envelope(values, max(3, len(values) // 25))
+    kept = extremes(high, MAX_POINTS // 2)
+    red, green, blue = (int(palette.distilled[i : i + 2], 16) for i in (1, 3, 5))
+    figure.add_scatter(x=steps[kept], y=high[kept], line={"width": 0, "color": CLEAR}, hoverinfo="skip", showlegend=False, mode="lines")
+    figure.add_scatter(x=steps[kept], y=low[kept], line={"width": 0, "color": CLEAR}, hoverinfo="skip", fill="tonexty", name="range", mode="lines",
+                       fillcolor=f"rgba({red},{green},{blue},0.14)")  # fmt: skip
+
+
+def _reference(figure: go.Figure, level: float, role: str, dash: str, color: str, column: int, end: int) -> None:
+    """A horizontal line with its value written at its end."""
+    figure.add_scatter(
+        x=[0, end], y=[level, level], mode="lines+text", text=["", f" {level:.2f}"], textposition="middle right",
+        textfont={"color": color}, line={"color": color, "dash": dash, "width": 1.5}, name=ROLES[role], legendgroup=role,
+        showlegend=column == 1, row=1, col=column, cliponaxis=False,
+    )  # fmt: skip
+
+
+def _padded(values: Sequence[float]) -> list[float] | None:
+    """An axis range with some air around the values; None lets Plotly choose."""
+    room = 0.08 * (max(values) - min(values)) if values else 0
+    return [min(values) - room, max(values) + room] if room else None
+
+
+def _mark(figure: go.Figure, point: tuple[int, float], role: str, name: str, shape: str, color: str) -> None:
+    """One model: star, hollow or filled."""
+    symbol = {"teacher": "star", "pruned": shape + "-open", "distilled": shape}[role]
+    figure.add_scatter(
+        x=[point[0]], y=[point[1]], mode="markers", name=name, marker={"symbol": symbol, "size": 14, "color": color, "line": {"color": color, "width": 2.5}},
+        hovertemplate=f"{fmt.count(point[0])} parameters<br>{fmt.nats(point[1])} above the teacher",
+    )  # fmt: skip
+
+
+def _point(results: Mapping[str, Any], role: str, domain: str) -> tuple[int, float] | None:
+    """(parameters, nats above the teacher) of one model, or None where it was not measured."""
+    loss = loss_of(results, role, domain)
+    teacher = loss_of(results, "teacher", domain)
+    return None if loss is None or teacher is None else (results[role]["parameters"], loss - teacher)
+
+
+def loss_of(results: Mapping[str, Any], role: str, domain: str) -> float | None:
+    """Held-out loss of one model in nats a token, or None where it was not measured."""
+    return ((results.get(role) or {}).get("heldout") or {}).get(domain, {}).get("loss_nats")
+
+
+def references_of(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The two lines that held-out loss moves between, from results.json's data (empty where not measured yet).
+
+    While a run trains it looks at a few blocks only; ``glance`` holds teacher and pruned model on those very blocks.
+    """
+    if glance := results.get("glance"):
+        return {role: dict(glance.get(role) or {}) for role in ("teacher", "pruned")}
+    return {
+        role: {domain: measured["loss_nats"] for domain, measured in ((results.get(role) or {}).get("heldout") or {}).items()}
+        for role in ("teacher", "pruned")
+    }
+
+
+def _panel_title(domain: str, curves: Curves, references: References, estimated: bool) -> str:
+    """A domain's name and how much of its gap is closed."""
+    points = curves.heldout.get(domain, [])
+    part = recovered(references.get("teacher", {}).get(domain), references.get("pruned", {}).get(domain), points[-1][1] if points else None)
+    return domain if part is None else f"{domain}: {'≈ ' if estimated else ''}{100 * part:.0f} % of the gap recovered"
+
+
+def _training_takeaway(steps: np.ndarray, bold: np.ndarray) -> str:
+    """What the training curve says, in a sentence."""
+    seen = bold[~np.isnan(bold)]
+    if not len(seen):
+        return "Training divergence from the teacher: no step yet."
+    return f"KL to the teacher went from {fmt.nats(seen[0])} at step {steps[0]} to {fmt.nats(seen[-1])} at step {steps[-1]}, smoothed."
+
+
+def _quality_takeaway(runs: Sequence[Mapping[str, Any]], domain: str) -> str:
+    """What the quality picture says, a clause a run."""
+    clauses = []
+    for run in runs:
+        role = "distilled" if _point(run["results"], "distilled", domain) else "pruned"
+        if point := _point(run["results"], role, domain):
+            clauses.append(
+                f"{run['name'] or 'the model'} has {fmt.count(point[0])} parameters and lies {fmt.nats(point[1])} above the teacher ({role})"
+            )
+    return f"Quality against size on {domain}: " + ("; ".join(clauses) or "nothing measured") + "."

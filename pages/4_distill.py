@@ -1,0 +1,90 @@
+"""Prune & distill | :material/content_cut: | Cut the model as planned, let it regrow from the teacher, and watch."""
+
+import streamlit as st
+
+from app import cached, live, post_mortem, preflight, run_view, state
+from app.ui import command_box, empty_state, page_header, user_errors
+from core.report import format as fmt
+from core.report.command import command_of
+from core.report.tables import title_of
+from core.runs import control
+from core.runs.folder import all_runs
+from core.specs import Targets
+
+NEW = "new"
+"""In the URL instead of a run's id: the form for the next one."""
+
+page_header("Prune & distill", "Cut the model as planned, let it regrow from the uncut one, and watch it come back.")
+
+runs = {run.id: run for run in all_runs() if run.spec.kind != "generate"}
+active = next((run_id for run_id, run in runs.items() if run.status().live), NEW)
+wanted = state.run_id() or active
+if wanted != NEW and wanted not in runs:
+    st.warning(f"The run {wanted} is not in this workspace; it may have been deleted.", icon=":material/link_off:")
+    wanted = NEW
+if wanted != NEW:
+    state.set_run_id(wanted)
+
+# Without a key, so that it always begins anew at the run that is shown, whoever chose that.
+choices = [NEW, *runs]
+chosen = st.selectbox(
+    "Run", choices, index=choices.index(wanted),
+    format_func=lambda name: "New run from the current draft" if name == NEW else run_view.label(runs[name]),
+)  # fmt: skip
+if chosen != wanted:
+    state.set_run_id(chosen)
+    st.rerun()
+
+if chosen != NEW:
+    run = runs[chosen]
+    st.subheader(title_of(run.spec), anchor=False)
+    status = run.status()
+    live.watch(run_view.header, run)
+    post_mortem.card(run, status)
+    if run.spec.kind == "distill":
+        live.watch(run_view.curves, run)
+    if status.state == "done" and st.button("Compare the result", icon=":material/compare_arrows:", type="primary"):
+        state.go("compare")
+    live.watch(run_view.words, run)
+    if not status.error:
+        with st.expander("Log", icon=":material/article:"):
+            post_mortem.log(run)
+    command_box(command_of(run.spec))
+    st.stop()
+
+draft = state.draft()
+with user_errors():
+    card = cached.card(draft.model)
+if draft.targets == Targets():
+    if empty_state("content_cut", "Nothing to cut yet", "Choose on the targets page how small the model shall be; then start here.",
+                   "Choose targets", "to_targets"):  # fmt: skip
+        state.go("targets")
+    st.stop()
+
+form, check = st.columns([3, 2], gap="large")
+with form:
+    st.subheader("How", anchor=False)
+    spec = preflight.settings(draft)
+with check, st.container(border=True):
+    st.subheader("Before it starts", anchor=False)
+    problems = preflight.complaints(spec, card)
+    if not problems:
+        after = cached.cost(card.config, spec.targets).parameters
+        st.metric(
+            "Parameters",
+            f"{fmt.count(card.cost.parameters)} → {fmt.count(after)}",
+            fmt.delta(after / card.cost.parameters - 1),
+            delta_color="off",
+        )
+        st.table(preflight.facts(spec, card), border="horizontal", alt="What the run will do and take")
+    for problem in problems:
+        st.error(problem, icon=":material/error:")
+    if st.button(
+        "Start", type="primary", icon=":material/play_arrow:", shortcut="Ctrl+Enter", disabled=bool(problems), width="stretch", key="start"
+    ):
+        with user_errors():
+            started = control.start(spec)
+        state.set_run_id(started.id)
+        st.toast("The run has started.", icon=":material/play_arrow:")
+        st.rerun()
+command_box(command_of(spec))

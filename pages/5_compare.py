@@ -1,0 +1,81 @@
+"""Compare | :material/compare_arrows: | See what finished runs gained and lost: size, speed, quality, and their own words."""
+
+import streamlit as st
+
+from app import comparison, live, run_view, samples, state
+from app.ui import command_box, empty_state, page_header, user_errors
+from core.report.command import command_of
+from core.report.tables import domains_of, sentence
+from core.runs.folder import find
+
+page_header("Compare", "What was gained and what was lost: size, speed, quality, and the same prompt through every model.")
+
+runs = comparison.finished_runs()
+if not runs:
+    if empty_state("compare_arrows", "No finished run yet", "Size, speed and quality of teacher, pruned and distilled model stand here side by side "
+                   "once a run has finished.", "Prune & distill", "to_distill"):  # fmt: skip
+        state.go("distill")
+    st.stop()
+
+current = state.run_id()
+first = current if current in runs else next(iter(runs))
+chosen = st.multiselect(
+    "Runs", list(runs), default=[first], format_func=lambda name: run_view.label(runs[name]), max_selections=comparison.MOST,
+    key="w_compared", persist_state="session", help="Up to four.",
+)  # fmt: skip
+if not chosen:
+    st.info("Choose a run.", icon=":material/checklist:")
+    st.stop()
+compared = [runs[name] for name in chosen]
+names = comparison.names_of(compared)
+run = compared[0]
+results = run.results()
+
+if len(compared) == 1:
+    st.markdown(sentence(results))
+    comparison.headline(results)
+else:
+    st.caption("  \n".join(names))
+
+st.subheader("Size and speed", anchor=False)
+comparison.sizes(compared, names)
+
+st.subheader("Quality", anchor=False)
+domains = list(dict.fromkeys(domain for one in compared for domain in domains_of(one.results())))
+if domains:
+    domain = st.segmented_control("Held-out text", domains, default=domains[0], required=True, key="w_domain",
+                                  help="Text that neither calibration nor training saw; the first is of the training's own domain.")  # fmt: skip
+    comparison.quality(compared, names, domain)
+else:
+    st.caption("Nothing was measured on held-out text in these runs.")
+
+if len(compared) > 1:
+    st.subheader("What differs in the recipe", anchor=False)
+    comparison.recipe(compared, names)
+
+st.subheader("The same prompt", anchor=False)
+which = (
+    run
+    if len(compared) == 1
+    else compared[names.index(st.segmented_control("Of run", names, default=names[0], required=True, key="w_prompt_run"))]
+)
+samples.show(which.generations())
+
+with st.form("ask", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+    text = st.text_input("Your own prompt", placeholder="Once upon a time", key="w_own_prompt", width="stretch")
+    asked = st.form_submit_button("Ask the models", icon=":material/send:")
+if asked and text.strip():
+    with user_errors():
+        st.session_state["asked"] = comparison.ask(which, text).id
+if answering := st.session_state.get("asked"):
+    with user_errors():
+        live.watch(comparison.answer, find(answering))
+
+with st.container(horizontal=True):
+    st.download_button(
+        "Download the report", lambda: comparison.report(which), f"{which.id}.html", "text/html", icon=":material/download:", on_click="ignore",
+        help="One HTML file that needs no network and prints well.",
+    )  # fmt: skip
+    if st.button("Delete the run", icon=":material/delete:", type="tertiary", key="delete_run"):
+        comparison.confirm_delete(which)
+command_box(command_of(which.spec))

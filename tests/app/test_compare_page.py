@@ -1,0 +1,117 @@
+"""The Compare page: empty, with one run, with several, and with one's own prompt."""
+
+import json
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core.files import write_json
+from core.model.embedded import MODEL_NAME
+from core.runs import control
+from core.runs.folder import Run, all_runs
+from core.specs import DistillSpec, RunSpec
+from core.workspace import ROOT, room
+from tests.app.test_distill_page import CONFIG, labels, said
+from tests.synthetic_runs import SPEC, make_run
+
+
+@pytest.fixture(autouse=True)
+def model(workspace: Path) -> None:
+    """The embedded model's config, which is all that the page reads of it."""
+    write_json(room("models") / MODEL_NAME / "config.json", CONFIG)
+
+
+def page() -> AppTest:
+    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=30).run()
+    at.switch_page("../pages/5_compare.py").run()
+    assert not at.exception
+    return at
+
+
+def test_without_a_finished_run_it_says_what_to_do_next() -> None:
+    make_run("interrupted", steps=3)
+    at = page()
+    assert "No finished run yet" in said(at)
+    assert "Prune & distill" in labels(at)
+
+
+def test_one_run_shows_three_models_with_units_and_the_alt_text_tells_the_point() -> None:
+    make_run("done")
+    at = page()
+    sizes, quality = at.table[0].value, at.table[1].value
+    assert sizes["model"].tolist() == ["Teacher", "Pruned, not retrained", "Distilled"]
+    assert sizes["parameters"].tolist() == ["135 M", "107 M", "107 M"]
+    assert quality["above the teacher"].tolist() == ["–", "1.96 nats", "0.580 nats"]
+    assert "0.580 nats above the teacher" in at.get("plotly_chart")[0].proto.alt
+
+
+def test_the_other_domain_is_one_click_away() -> None:
+    make_run("done")
+    at = page()
+    at.get("segmented_control")[0].set_value("sotu").run()
+    assert at.table[1].value["loss"].tolist()[0] == "3.20 nats"
+
+
+def test_answers_are_marked_where_they_leave_the_teacher_and_are_never_markup() -> None:
+    run = make_run("done")
+    write_json(
+        run.path / "generations.json", {"prompts": ["Go"], "answers": {"teacher": ["one two three"], "distilled": ["one two **four** <b>"]}}
+    )
+    text = said(page())
+    assert "one two :orange[:material/call_split:] :orange-background[\\*\\*four\\*\\* \\<b\\>]" in text
+    assert "With the teacher for 2 words." in text
+
+
+def test_several_runs_show_only_what_differs() -> None:
+    first = make_run("done")
+    other = make_run("done", spec=RunSpec(kind="distill", targets=SPEC.targets, distill=DistillSpec(steps=90)))
+    at = page()
+    at.multiselect(key="w_compared").set_value([first.id, other.id]).run()
+    assert not at.exception
+    recipe = at.table[2].value
+    assert recipe["setting"].tolist() == ["distill.steps"]
+    assert at.table[0].value["run"].tolist() == ["–", "A", "A", "B", "B"]
+    names = {trace["name"] for trace in json.loads(at.get("plotly_chart")[0].proto.spec)["data"] if trace.get("name")}
+    assert {"Teacher", "A, distilled", "B, distilled"} <= names
+
+
+def test_a_prompt_of_ones_own_asks_all_three_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched: list[Run] = []
+    monkeypatch.setattr(control, "launch", lambda run, **_: launched.append(run))
+    run = make_run("done")
+    for name in ("pruned", "model"):
+        write_json(run.path / name / "config.json", {})
+    at = page()
+    at.text_input(key="w_own_prompt").set_value("Once upon a time")
+    at.form_submit_button[0].click().run()
+    assert not at.exception
+    spec = launched[0].spec
+    assert (spec.kind, spec.evaluate.prompts) == ("generate", ("Once upon a time",))
+    assert spec.against == (str(run.path / "pruned"), str(run.path / "model"))
+    answers = {"teacher": ["there was"], "pruned": ["the the"], "distilled": ["there was"]}
+    write_json(launched[0].path / "generations.json", {"prompts": ["Once upon a time"], "answers": answers})
+    write_json(launched[0].path / "status.json", {"state": "done", "created": 1.0})
+    at.run()
+    assert "The same as the teacher." in said(at)
+
+
+def test_a_run_whose_models_are_gone_cannot_be_asked() -> None:
+    make_run("done")
+    at = page()
+    at.text_input(key="w_own_prompt").set_value("Hello")
+    at.form_submit_button[0].click().run()
+    assert "are no longer in" in at.error[0].value
+
+
+def test_deleting_asks_first_and_says_how_much_it_frees() -> None:
+    make_run("done")
+    at = page()
+    at.button(key="delete_run").click().run()
+    assert "kB. This cannot be undone." in said(at)
+    assert len(all_runs()) == 1
+
+
+def test_the_report_can_be_downloaded() -> None:
+    make_run("done")
+    assert page().get("download_button")[0].label == "Download the report"

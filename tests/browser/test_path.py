@@ -1,0 +1,84 @@
+"""The main job in a browser, from the first page to the last, on a tiny model with real workers."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from app.state import Draft
+from core.runs.folder import all_runs
+from tests.app.ready import store_draft
+from tests.whole.conftest import World, world  # noqa: F401  (a fixture)
+
+pytestmark = pytest.mark.browser
+
+
+def open_page(page: Page, address: str, name: str, draft: Draft) -> None:
+    """Open a page under a draft and wait until the server has drawn it."""
+    page.goto(f"{address}/{name}?draft={store_draft(draft)}")
+    expect(page.get_by_test_id("stHeading").first).to_be_visible()
+
+
+def settled(page: Page) -> None:
+    """Wait until no script runs."""
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+
+
+def draft_of(world: World) -> Draft:  # noqa: F811
+    spec = world.spec
+    return Draft(model=spec.model, data=spec.data, score=spec.score)
+
+
+def test_the_whole_path_by_mouse(page: Page, address: str, world: World) -> None:  # noqa: F811
+    open_page(page, address, "", draft_of(world))
+    expect(page.get_by_text("Where the parameters are")).to_be_visible()
+    page.get_by_role("button", name="Compute importance").click()
+    page.get_by_role("button", name="See the importance").click()
+
+    expect(page.get_by_role("heading", name="Importance", exact=True)).to_be_visible()
+    page.get_by_role("radio", name="Heads").click()
+    expect(page.get_by_text(re.compile("Importance of 6 heads in each of 3 layers"))).to_be_visible()
+    page.get_by_role("link", name="Targets").first.click()
+
+    expect(page.get_by_role("heading", name="Targets", exact=True)).to_be_visible()
+    page.get_by_role("button", name="25 % by FFN").click()
+    settled(page)
+    page.get_by_role("button", name="Go on to prune and distill").click()
+
+    expect(page.get_by_text("Before it starts")).to_be_visible()
+    page.get_by_role("button", name=re.compile("^Start")).click()
+    expect(page.get_by_text("Stop and save").or_(page.get_by_role("button", name="Compare the result"))).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("button", name="Compare the result")).to_be_visible(timeout=180_000)
+    page.get_by_role("button", name="Compare the result").click()
+
+    expect(page.get_by_text("Size and speed")).to_be_visible()
+    expect(page.get_by_text("Distilled").first).to_be_visible()
+    run = all_runs()[0]
+    assert (run.spec.kind, run.status().state) == ("distill", "done")
+    assert "distilled" in run.results()
+
+
+def test_a_click_on_a_head_shows_that_head(page: Page, address: str, world: World) -> None:  # noqa: F811
+    from core.runs import control
+    from tests.whole.test_runs import finish
+
+    draft = draft_of(world)
+    finish(control.start(draft.run_spec(kind="score")))
+    open_page(page, address, "importance", draft)
+    page.get_by_role("radio", name="Heads").click()
+    chart = page.locator(".js-plotly-plot").first
+    expect(chart).to_be_visible()
+    box = chart.locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] * 2.5 / 3, box["y"] + box["height"] * 4.5 / 6)
+    expect(page.get_by_label("Layer", exact=True)).to_have_value("2")
+    expect(page.get_by_label("Head", exact=True)).to_have_value("4")
+
+
+def test_every_page_is_drawn_without_a_model_or_a_run(page: Page, address: str) -> None:
+    for name in ("", "importance", "targets", "distill", "compare"):
+        page.goto(f"{address}/{name}")
+        expect(page.get_by_test_id("stHeading").first).to_be_visible()
+        settled(page)
+        assert page.get_by_test_id("stException").count() == 0, name

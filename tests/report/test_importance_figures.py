@@ -1,0 +1,95 @@
+"""Figures of layers and heads: what is cut is marked as often as it is cut, and every cell can be clicked."""
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from core.report.importance_figures import head_map, head_table, layer_bars, ranks
+from core.report.picture import CLEAR, Picture
+
+L, H = 5, 6
+RNG = np.random.default_rng(0)
+SCORE_LH = RNG.random((L, H))
+KEPT_LH = RNG.random((L, H)) > 0.4
+
+
+def trace(picture: Picture, name: str) -> go.Scatter:
+    """The trace of that name."""
+    return next(trace for trace in picture.figure.data if trace.name == name)
+
+
+def test_every_pruned_head_is_crossed_and_no_other() -> None:
+    crosses = trace(head_map(SCORE_LH, KEPT_LH), "pruned")
+    strokes = np.stack([crosses.x, crosses.y], axis=1).reshape(-1, 3, 2)
+    assert np.isnan(strokes[:, 2]).all()
+    centres = strokes[:, :2].mean(axis=1).round().astype(int)
+    assert len(strokes) == 2 * (~KEPT_LH).sum()
+    assert {tuple(centre) for centre in centres} == {tuple(cell) for cell in np.argwhere(~KEPT_LH)}
+
+
+def test_kept_and_pruned_cells_share_the_map_between_them() -> None:
+    kept, pruned = (np.isfinite(np.array(trace.z, dtype=float)).T for trace in head_map(SCORE_LH, KEPT_LH).figure.data[:2])
+    assert (kept == KEPT_LH).all()
+    assert (pruned == ~KEPT_LH).all()
+
+
+def test_every_head_can_be_clicked_and_tells_its_layer_and_head() -> None:
+    targets = trace(head_map(SCORE_LH, KEPT_LH), "head")
+    assert sorted(zip(targets.x, targets.y, strict=True)) == [(layer, head) for layer in range(L) for head in range(H)]
+    assert targets.marker.color == CLEAR
+
+
+def test_a_map_too_large_for_click_targets_is_drawn_without_them() -> None:
+    many_LH = RNG.random((80, 64))
+    figure = head_map(many_LH, many_LH > 0.5).figure
+    assert len(figure.data) == 3
+
+
+@pytest.mark.parametrize(("group", "lines"), [(1, 0), (2, 2), (3, 1)])
+def test_lines_part_the_key_value_groups(group: int, lines: int) -> None:
+    drawn = [shape for shape in head_map(SCORE_LH, KEPT_LH, group=group).figure.layout.shapes if shape.type == "line"]
+    assert len(drawn) == lines
+
+
+def test_selected_heads_are_ringed() -> None:
+    rings = [shape for shape in head_map(SCORE_LH, KEPT_LH, selected=((3, 2), (0, 1))).figure.layout.shapes if shape.type == "rect"]
+    assert [(ring.x0 + 0.5, ring.y0 + 0.5) for ring in rings] == [(3, 2), (0, 1)]
+
+
+def test_colours_within_a_layer_reach_one_in_every_layer() -> None:
+    shade_HL = np.array(head_map(SCORE_LH, np.ones((L, H), bool)).figure.data[0].z)
+    assert np.allclose(shade_HL.max(axis=0), 1)
+
+
+def test_ranks_count_from_the_largest_and_ties_by_index() -> None:
+    assert ranks(np.array([[3.0, 9.0, 3.0, 1.0]])).tolist() == [[2, 1, 3, 4]]
+
+
+def test_the_table_holds_every_head_once_with_its_percentile() -> None:
+    table = head_table(SCORE_LH, KEPT_LH)
+    best = table.loc[table["importance"].idxmax()]
+    assert len(table) == L * H
+    assert (best["rank in layer"], best["percentile"]) == (1, 100)
+    assert table["kept"].sum() == KEPT_LH.sum()
+
+
+def test_removed_layers_are_hollow_in_every_panel() -> None:
+    kept_L = np.array([True, False, True, True, False])
+    figure = layer_bars({"bi": RNG.random(L), "ppl": RNG.random(L)}, kept_L).figure
+    hollow = [bar for bar in figure.data if bar.marker.color == CLEAR]
+    assert len(hollow) == 2
+    assert all(list(bar.x) == [1, 4] and bar.marker.line.width for bar in hollow)
+
+
+def test_a_layer_that_towers_over_the_rest_is_cut_off_and_carries_its_value() -> None:
+    score_L = np.array([9.0, 0.1, 0.12, 0.1, 0.11, 0.13, 0.1, 0.12])
+    figure = layer_bars({"bi": score_L}, np.ones(8, bool)).figure
+    assert figure.layout.yaxis.range[1] < 1
+    assert any(note.text == "9.0 ↑" and note.x == 0 for note in figure.layout.annotations)
+
+
+def test_the_takeaway_names_least_and_most_important_layers() -> None:
+    alt = layer_bars({"bi": np.array([5.0, 1.0, 4.0, 2.0, 3.0])}, np.array([True, False, True, True, True])).alt
+    assert "least for layers 1, 3 and 4" in alt
+    assert "most for layer 0" in alt
+    assert "removes 1 layer." in alt

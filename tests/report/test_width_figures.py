@@ -1,0 +1,66 @@
+"""Figures of neurons and channels: binning keeps the sum, the cut line stands where the draft cuts."""
+
+import numpy as np
+import pytest
+
+from core.report.picture import log_ticks
+from core.report.width_figures import cut_curve, kept_share, neuron_map, score_histogram, sorted_bins
+
+RNG = np.random.default_rng(1)
+SCORE_LF = RNG.lognormal(size=(5, 40))
+KEPT_L = np.array([True, True, False, True, True])
+
+
+@pytest.mark.parametrize("bins", [1, 7, 40, 256])
+def test_bins_fall_from_left_to_right_and_keep_the_sum(bins: int) -> None:
+    bins_LQ = sorted_bins(SCORE_LF, bins)
+    sizes = np.diff(np.linspace(0, 40, min(bins, 40) + 1).astype(int))
+    assert bins_LQ.shape == (5, min(bins, 40))
+    assert (np.diff(bins_LQ, axis=1) <= 1e-12).all()
+    assert np.allclose((bins_LQ * sizes).sum(axis=1), SCORE_LF.sum(axis=1))
+
+
+def test_the_kept_share_is_that_of_the_largest() -> None:
+    assert kept_share(np.array([[1.0, 5.0, 4.0]]), 2).tolist() == [0.9]
+
+
+def test_the_map_marks_the_cut_and_crosses_removed_layers() -> None:
+    figure = neuron_map(SCORE_LF, 30, KEPT_L).figure
+    assert [shape.y0 for shape in figure.layout.shapes] == [75]
+    crosses = next(trace for trace in figure.data if trace.name == "removed")
+    assert set(crosses.x) == {2}
+
+
+def test_a_draft_that_keeps_all_draws_no_cut() -> None:
+    assert not neuron_map(SCORE_LF, 40, np.ones(5, bool)).figure.layout.shapes
+    assert not cut_curve(SCORE_LF[0], 40, "neurons").figure.layout.shapes
+    assert not score_histogram(SCORE_LF[0], 40, "neurons").figure.layout.shapes
+
+
+def test_units_of_no_importance_draw_without_complaint() -> None:
+    assert neuron_map(np.zeros((5, 40)), 30, KEPT_L).figure.data
+    assert score_histogram(np.zeros(40), 30, "neurons").figure.data
+
+
+def test_the_curve_splits_at_the_cut() -> None:
+    kept, pruned = cut_curve(SCORE_LF[0], 30, "neurons").figure.data
+    assert (len(kept.x), len(pruned.x)) == (30, 11)
+    assert kept.x[-1] == pruned.x[0]
+
+
+def test_the_table_of_a_curve_lists_every_unit_from_the_best() -> None:
+    table = cut_curve(SCORE_LF[0], 30, "neurons").table
+    assert table["kept"].sum() == 30
+    assert sorted(table["index"]) == list(range(40))
+    assert table["importance"].is_monotonic_decreasing
+
+
+def test_the_histogram_counts_every_unit() -> None:
+    assert score_histogram(SCORE_LF[0], 30, "neurons").table["neurons"].sum() == 40
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0.09, 3, [0.1, 0.2, 0.5, 1, 2]), (1e-6, 10, [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10])]
+)
+def test_logarithmic_ticks_are_round_numbers(low: float, high: float, expected: list[float]) -> None:
+    assert log_ticks(low, high) == pytest.approx(expected)
