@@ -1,0 +1,32 @@
+"""Entry point of the dashboard: page configuration, navigation, and the strip that every page shares.
+
+Start it with ``streamlit run app/main.py`` or ``python -m streamlit run app/main.py``. A page is one file of pages/: its number
+orders it, its name is its address, and the first line of its docstring holds title, icon and a sentence:
+``Targets | :material/tune: | Choose how small the model shall be.``
+"""
+
+import ast
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+import streamlit as st  # noqa: E402
+
+from app import sidebar  # noqa: E402
+
+
+def page_of(path: Path) -> st.Page:
+    """The navigation entry of a page script."""
+    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or path.stem
+    title, icon, *rest = (part.strip() for part in said.splitlines()[0].split("|"))
+    number, _, name = path.stem.partition("_")
+    return st.Page(path, title=title, icon=icon, url_path=name, default=number == "1", help=" ".join(rest) or None)
+
+
+st.set_page_config(page_title="Coppice", page_icon=str(ROOT / "app" / "coppice.svg"), layout="wide", initial_sidebar_state=280)
+page = st.navigation([page_of(path) for path in sorted((ROOT / "pages").glob("[0-9]_*.py"))], position="top")
+sidebar.show()
+page.run()

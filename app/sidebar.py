@@ -1,0 +1,118 @@
+"""The strip beside every page: the way from model to comparison, how far one is, and what is running."""
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from app import cached, state
+from app.cached import KnownRun
+from app.scoring import score_run
+from app.state import Draft
+from core.errors import UserError
+from core.plan.sizes import problems
+from core.report.format import count, delta, percent, plural
+from core.specs import Targets
+
+DONE, READY, BLOCKED, BROKEN = "check_circle", "radio_button_unchecked", "lock", "error"
+COLOURS = {DONE: "green", READY: "gray", BLOCKED: "gray", BROKEN: "red"}
+KINDS = {"score": "Scoring", "prune": "Pruning", "distill": "Distilling", "evaluate": "Measuring", "generate": "Answering"}
+BUSY_SECONDS, IDLE_SECONDS = 3, 15
+"""How often the strip looks for a run: a shell or another tab may start one too."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One station of the way."""
+
+    page: str
+    title: str
+    mark: str
+    said: str
+    """How it stands there, or why it cannot be entered yet."""
+
+
+def show() -> None:
+    """Draw the strip."""
+    with st.sidebar:
+        st.markdown("## :green[:material/park:] Coppice")
+        draft = state.draft()
+        if lost := state.lost_draft():
+            st.warning(f"This link names the draft {lost}, which is not in this workspace. The default is shown.")
+        runs = cached.known_runs()
+        for step in steps(draft, runs):
+            st.markdown(f":{COLOURS[step.mark]}[:material/{step.mark}:] **{step.title}**  \n:gray[:small[{step.said}]]")
+        active = active_run(runs)
+        st.fragment(_watch, run_every=BUSY_SECONDS if active else IDLE_SECONDS)(active.run.id if active else None)
+
+
+def steps(draft: Draft, runs: list[KnownRun]) -> list[Step]:
+    """The five stations for a draft, in order; each says why it is blocked if it is."""
+    try:
+        card = cached.card(draft.model)
+    except UserError:
+        blocked = [Step(*names, BLOCKED, "needs a model that can be read") for names in PAGES[1:]]
+        return [Step("model", "Model & data", BROKEN, "the model cannot be read"), *blocked]
+    scores = cached.find_scores(draft)
+    cut = draft.targets != Targets()
+    wrong = problems(card.config, draft.targets)
+    before, after = card.cost.parameters, None if wrong else cached.cost(card.config, draft.targets).parameters
+    smaller = f"{count(before)} → {count(after)}, {delta(after / before - 1)}" if after else "not possible as set"
+    finished = sum(known.spec.kind in ("distill", "prune") and known.status.state == "done" for known in runs)
+    return [
+        Step("model", "Model & data", DONE, f"{card.name}, {count(before)}"),
+        Step(
+            "importance",
+            "Importance",
+            *((DONE, f"scored on {count(scores.meta['tokens'])} tokens") if scores else (READY, _unscored(draft, runs))),
+        ),
+        Step("targets", "Targets", BROKEN if wrong else DONE if cut else READY, smaller if cut else "nothing cut yet"),
+        Step(
+            "distill",
+            "Prune & distill",
+            *_run_step(draft, runs, "needs possible targets" if wrong else "" if cut else "set a target first"),
+        ),
+        Step("compare", "Compare", *((DONE, plural(finished, "finished run")) if finished else (BLOCKED, "needs a finished run"))),
+    ]
+
+
+def _unscored(draft: Draft, runs: list[KnownRun]) -> str:
+    run = score_run(draft, runs)
+    return "being computed" if run is not None and run.status().live else "not computed yet"
+
+
+def _run_step(draft: Draft, runs: list[KnownRun], blocked: str) -> tuple[str, str]:
+    """How the draft's own run stands; ``blocked`` says why it cannot start, if so."""
+    subject = (draft.model, draft.data, draft.rank, draft.targets)
+    for known in runs:
+        spec = known.spec
+        if spec.kind in ("prune", "distill") and (spec.model, spec.data, spec.rank, spec.targets) == subject:
+            return (DONE, "done for this draft") if known.status.state == "done" else (READY, f"{known.status.state} for this draft")
+    return (BLOCKED, blocked) if blocked else (READY, "ready to start")
+
+
+PAGES = (
+    ("model", "Model & data"), ("importance", "Importance"), ("targets", "Targets"), ("distill", "Prune & distill"), ("compare", "Compare"),
+)  # fmt: skip
+
+
+def active_run(runs: list[KnownRun]) -> KnownRun | None:
+    """The run that a worker is at, else one that waits for its turn."""
+    live = [known for known in runs if known.status.live]
+    return next((known for known in live if known.status.state != "queued"), live[-1] if live else None)
+
+
+def _watch(shown: str | None) -> None:
+    """Draw the active run; draw the whole page anew once another one, or none, is active."""
+    active = active_run(cached.known_runs())
+    if (active.run.id if active else None) != shown:
+        st.rerun()
+    if active is None:
+        st.caption("No run is active.")
+        return
+    status = active.status
+    phase = "" if status.phase in ("", active.spec.kind) else f": {status.phase}"
+    said = KINDS[active.spec.kind] + phase + (f", {percent(status.done / status.total)}" if status.total else f", {status.state}")
+    st.progress(min(status.done / status.total, 1.0) if status.total else 0.0, text=said)
+    if active.spec.kind != "score" and state.run_id() != active.run.id and st.button("Open the run", key="open_active_run"):
+        state.set_run_id(active.run.id)
+        state.go("distill")

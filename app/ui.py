@@ -1,0 +1,59 @@
+"""Small parts that every page is built from, so that a title, an error and an empty page look the same everywhere."""
+
+import contextlib
+from collections.abc import Iterator
+
+import pandas as pd
+import streamlit as st
+
+from core.errors import UserError
+
+
+def page_header(title: str, help: str) -> None:
+    """Title of a page, and below it one line that says what the page is for."""
+    st.title(title, anchor=False)
+    st.caption(help)
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Show a ``UserError`` as its sentence and end the page there. Anything else stays a traceback: it is ours to mend."""
+    try:
+        yield
+    except UserError as error:
+        st.error(str(error), icon=":material/error:")
+        st.stop()
+
+
+def empty_state(icon: str, title: str, text: str, action_label: str | None = None, key: str | None = None) -> bool:
+    """Say what will stand here once there is something, and offer the one step that gets it.
+
+    Args:
+        icon: name of a Material symbol, such as ``grid_on``.
+        title: what is missing, in a few words.
+        text: what will be seen here and what it takes.
+        action_label: label of the button; None leaves it out.
+        key: key of the button.
+
+    Returns:
+        Whether the button was pressed.
+    """
+    with st.container(border=True, horizontal_alignment="center", gap="small"):
+        st.space("small")
+        st.markdown(f"### :gray[:material/{icon}:] {title}", text_alignment="center")
+        st.markdown(text, width=560, text_alignment="center")
+        pressed = bool(action_label) and st.button(str(action_label), key=key, type="primary")
+        st.space("small")
+    return pressed
+
+
+def command_box(command: str) -> None:
+    """The command that does the same as this page, ready to copy."""
+    with st.expander("The same from the command line", icon=":material/terminal:"):
+        st.code(command, language="bash", wrap_lines=True)
+
+
+def as_table(frame: pd.DataFrame, name: str, alt: str) -> None:
+    """A switch that shows a chart's numbers as a table, for those who read or copy rather than look."""
+    if st.toggle("Show as table", key=f"table_{name}"):
+        st.dataframe(frame, hide_index=True, alt=alt, height=min(400, 36 * (len(frame) + 1) + 2))

@@ -1,0 +1,33 @@
+"""Importance | :material/grid_on: | See what each layer, head, neuron and embedding channel is worth, and what the draft cuts."""
+
+import streamlit as st
+
+from app import cached, importance_views, scoring, state
+from app.ui import command_box, page_header, user_errors
+from core.report.command import command_of
+
+VIEWS = {
+    "Layers": importance_views.layers, "Heads": importance_views.heads, "Neurons": importance_views.neurons, "Embedding": importance_views.channels,
+}  # fmt: skip
+
+page_header("Importance", "What each part of the model is worth on your text. What the draft cuts is hollow or crossed.")
+draft = state.draft()
+with user_errors():
+    card = cached.card(draft.model)
+    scores = cached.find_scores(draft)
+
+if scores is None:
+    with st.container(border=True):
+        st.subheader("Not measured yet", anchor=False)
+        st.markdown(
+            "Here you will see which layers, heads, neurons and embedding channels matter on your text. It is computed once and kept."
+        )
+        scoring.panel(draft)
+    st.stop()
+
+view = st.segmented_control(
+    "View", list(VIEWS), default="Layers", required=True, key="view", bind="query-params", label_visibility="collapsed"
+)
+with user_errors():
+    VIEWS[view](importance_views.subject_of(draft, card, scores))
+command_box(command_of(draft.run_spec(kind="score")))

@@ -1,0 +1,87 @@
+"""A small model and its scores in the test's workspace, made without running a model."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+from streamlit.testing.v1 import AppTest
+
+from app.state import Draft
+from core.files import write_json
+from core.model.dims import Dims
+from core.model.source import fingerprint
+from core.score import store
+from core.score.store import Scores
+from core.workspace import ROOT, room
+
+CONFIG = {
+    "model_type": "llama", "vocab_size": 97, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 5, "num_attention_heads": 6,
+    "num_key_value_heads": 3, "head_dim": 8, "tie_word_embeddings": False,
+}  # fmt: skip
+DIMS = Dims(layers=5, hidden=24, ffn=40, heads=6, kv_heads=3, head_dim=8, vocab=97)
+PAGES = {"model": "1_model", "importance": "2_importance", "targets": "3_targets"}
+
+
+def make_model(folder: Path) -> Path:
+    """A checkpoint folder that is whole as far as the dashboard looks."""
+    write_json(folder / "config.json", CONFIG)
+    save_file({"x": np.zeros(3, np.float32)}, folder / "model.safetensors")
+    return folder
+
+
+def make_scores(model: Path, draft: Draft, *, losses: bool = True) -> Scores:
+    """Random importance of a model, stored as a scoring would store it."""
+    rng = np.random.default_rng(0)
+    shapes = {"heads": (5, 6), "neurons": (5, 40), "channels": (11, 24)}
+    arrays = {name: rng.random((3, 2, *shape)) for name, shape in shapes.items()}
+    arrays |= {"distance": rng.random(5), "count": np.array(16), "losses": rng.random(6) + np.arange(6) if losses else np.zeros(0)}
+    meta = {
+        "model": draft.model, "model_fingerprint": fingerprint(model), "score": draft.score.to_dict(), "data": draft.data.to_dict(),
+        "blocks": 16, "tokens": 8192, "teacher_loss": 2.9, "created": time.time(), "seconds": 21.4,
+    }  # fmt: skip
+    return store.save("b2-0123456789abcdef0123", arrays, DIMS, meta)
+
+
+def store_draft(draft: Draft) -> str:
+    """Store a draft as the pages do, and name it."""
+    write_json(room("drafts") / f"{draft.identity()}.json", draft.to_dict())
+    return draft.identity()
+
+
+def open_page(page: str, draft: Draft, **query: str) -> AppTest:
+    """Open a page under the address of a draft."""
+    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=30)
+    at.query_params["draft"] = store_draft(draft)
+    at.run()
+    for name, value in query.items():
+        at.query_params[name] = value
+    at.switch_page(f"../pages/{PAGES[page]}.py").run()
+    assert not at.exception, at.exception
+    return at
+
+
+def rerun(at: AppTest) -> AppTest:
+    """Run the page again and hold it to raising nothing."""
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def draft_in(at: AppTest) -> Draft:
+    """The draft that the page's address names."""
+    from core.files import read_json
+
+    name = at.query_params.get("draft")
+    return Draft.from_dict(read_json(room("drafts") / f"{name[0] if isinstance(name, list) else name}.json"))
+
+
+def said(at: AppTest) -> str:
+    """All text on the page."""
+    kinds = ("markdown", "caption", "error", "warning", "info", "title", "header", "subheader", "code", "text")
+    return "\n".join(str(element.value) for kind in kinds for element in at.get(kind))
+
+
+def charts(at: AppTest) -> list[str]:
+    """Alternative text of every chart on the page."""
+    return [chart.proto.alt for chart in at.get("plotly_chart")]
