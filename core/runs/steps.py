@@ -10,22 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import nn
-from transformers import PreTrainedModel
-
-from core.data.blocks import Blocks, build
 from core.distill.trainer import distill
 from core.errors import UserError
-from core.evaluate.generate import continue_prompts
-from core.evaluate.measure import Reference, final_states, measure
-from core.evaluate.speed import tokens_per_second
-from core.files import content_hash, read_json, replacing, require_free, tree_bytes, write_json, write_text, writing_to
-from core.model.checkpoint import copy_companions, full_config, load_model, load_tokenizer
-from core.model.cost import cost_of
+from core.files import read_json, replacing, require_free, tree_bytes, write_text, writing_to
+from core.model.checkpoint import copy_companions, full_config, load_model
 from core.model.device import pick
-from core.model.head import head_weight
 from core.model.source import read_config, resolve
 from core.plan.plan import Plan, make_plan
 from core.plan.sizes import problems
@@ -34,13 +23,23 @@ from core.prune.card import model_card, results_table
 from core.prune.export import prune_checkpoint
 from core.report.html import write_report
 from core.runs import machine
+from core.runs.findings import (
+    add_generations,
+    add_speeds,
+    blocks_of,
+    describe,
+    first_losses,
+    glance,
+    load,
+    measure_all,
+    recovered,
+    references,
+    update_results,
+)  # fmt: skip
 from core.runs.folder import Run
 from core.score.scoring import score
 
 Step = Callable[[Run, Progress], None]
-
-GLANCE_BLOCKS = 2
-"""Held-out blocks of each text that are looked at during training; the full number is measured before and after."""
 
 ROLES = {"pruned": "pruned", "model": "distilled"}
 """Name of a model's folder inside a run -> the part it plays."""
@@ -130,21 +129,6 @@ def distill_step(run: Run, progress: Progress) -> None:
         )  # fmt: skip
     copy_companions(run.path / "pruned", trained)
     trained.rename(run.path / "model")
-
-
-def glance(run: Run, blocks: Blocks, progress: Progress) -> Callable[[nn.Module], dict[str, Any]]:
-    """What is measured while the training goes on: loss and KL on a few held-out blocks of each text."""
-    reference = references(run, None, progress, GLANCE_BLOCKS)
-    tokenizer = load_tokenizer(run.path / "pruned")
-
-    def look(student: Any) -> dict[str, Any]:
-        found = {
-            name: measure(student, blocks_NT[:GLANCE_BLOCKS], tokenizer, teacher=reference[name])
-            for name, blocks_NT in blocks.heldout.items()
-        }
-        return {name: {"loss": values["loss_nats"], "kl": values["kl_nats"]} for name, values in found.items()}
-
-    return look
 
 
 def evaluate_step(run: Run, progress: Progress) -> None:
@@ -244,92 +228,6 @@ STEPS: dict[str, tuple[Step, ...]] = {
     "generate": (phase("generate", generate_step),),
 }
 """Kind of run -> its steps."""
-
-
-def blocks_of(run: Run, progress: Progress) -> Blocks:
-    """The run's token blocks."""
-    return build(run.spec.data, resolve(run.spec.model, progress), progress)
-
-
-def load(run: Run, role: str, progress: Progress) -> PreTrainedModel:
-    """One of the run's models: ``teacher``, ``pruned`` or ``model``."""
-    folder = resolve(run.spec.model, progress) if role == "teacher" else run.path / role
-    return load_model(folder, pick(run.spec.device))
-
-
-def references(run: Run, teacher: PreTrainedModel | None, progress: Progress, limit: int | None = None) -> dict[str, Reference]:
-    """What the teacher says on every held-out text: its final hidden states, kept beside the run so that its body runs once.
-
-    Args:
-        teacher: the loaded teacher, if it is at hand; it is loaded for its head otherwise, and let go of.
-        limit: how many blocks of each text are wanted; None for all.
-    """
-    blocks, teacher = blocks_of(run, progress), teacher or load(run, "teacher", progress)
-    head_VD = head_weight(teacher).detach().clone()
-    found = {}
-    for domain, blocks_NT in blocks.heldout.items():
-        path = run.path / "states" / f"{content_hash(domain)}.npy"
-        if not path.exists():
-            require_free(path, blocks_NT.size * head_VD.shape[1] * 4)
-            states_NTD = final_states(teacher, blocks_NT, batch_size=run.spec.evaluate.batch_size, progress=progress)
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                np.save(file, states_NTD.numpy())
-        found[domain] = Reference(states_NTD=torch.from_numpy(np.load(path)[:limit]), head_VD=head_VD)
-    return found
-
-
-def measure_all(run: Run, model: PreTrainedModel, blocks: Blocks, reference: dict[str, Reference], progress: Progress) -> dict[str, Any]:
-    """A model's figures on every held-out text."""
-    tokenizer = load_tokenizer(resolve(run.spec.model, progress))
-    size = run.spec.evaluate.batch_size
-    return {
-        name: measure(model, blocks_NT, tokenizer, teacher=reference.get(name), batch_size=size, progress=progress)
-        for name, blocks_NT in blocks.heldout.items()
-    }  # fmt: skip
-
-
-def describe(run: Run, model: PreTrainedModel) -> dict[str, Any]:
-    """A model's size, counted on the model itself."""
-    cost = cost_of(model.config.to_dict())
-    counted = sum(parameter.numel() for parameter in model.parameters())
-    assert counted == cost.parameters, f"{run.id}: {counted} parameters counted, {cost.parameters} predicted"
-    return {"parameters": counted, "non_embedding_parameters": cost.non_embedding_parameters, "weight_bytes": cost.weight_bytes("bfloat16")}
-
-
-def add_speeds(found: dict[str, Any], models: dict[str, PreTrainedModel], run: Run, progress: Progress) -> None:
-    """Measure the speed of several models side by side, so that their ratios hold, and put it with each one's figures."""
-    progress.note("Measuring speed.")
-    for role, speed in tokens_per_second(models, run.spec.data.seq_len, progress=progress).items():
-        found[role]["tokens_per_second"] = speed
-
-
-def first_losses(heldout: dict[str, Any]) -> dict[str, float]:
-    """Loss on the blocks that are looked at during training, so that what is seen there has its two reference lines."""
-    return {domain: float(np.mean(values["block_losses"][:GLANCE_BLOCKS])) for domain, values in heldout.items()}
-
-
-def recovered(teacher: dict[str, Any], pruned: dict[str, Any], distilled: dict[str, Any]) -> dict[str, float | None]:
-    """Part of the loss that the cut cost and the training made good, on every held-out text; None where the cut cost nothing."""
-    found: dict[str, float | None] = {}
-    for domain, values in teacher["heldout"].items():
-        gap = pruned["heldout"][domain]["loss_nats"] - values["loss_nats"]
-        gain = pruned["heldout"][domain]["loss_nats"] - distilled["heldout"][domain]["loss_nats"]
-        found[domain] = gain / gap if gap > 0 else None
-    return found
-
-
-def update_results(run: Run, **parts: Any) -> None:
-    """Add to the run's results.json."""
-    write_json(run.path / "results.json", run.results() | parts)
-
-
-def add_generations(run: Run, models: dict[str, PreTrainedModel]) -> None:
-    """Add the models' continuations of the run's prompts to generations.json."""
-    spec, answers = run.spec.evaluate, dict(run.generations().get("answers", {}))
-    tokenizer = load_tokenizer(resolve(run.spec.model))
-    for role, model in models.items():
-        answers[role] = continue_prompts(model, tokenizer, list(spec.prompts), spec.max_new_tokens)
-    write_json(run.path / "generations.json", {"prompts": list(spec.prompts), "answers": answers})
 
 
 def write_card(run: Run, folder: Path, progress: Progress) -> None:
