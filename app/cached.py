@@ -10,6 +10,7 @@ import numpy as np
 import streamlit as st
 
 from app.state import Draft
+from core.data import blocks
 from core.errors import UserError
 from core.model import card as cards
 from core.model.card import Card
@@ -66,19 +67,23 @@ def must_fetch(model: str) -> bool:
 
 
 def find_scores(draft: Draft) -> Scores | None:
-    """The newest stored scores of the draft's model as its weights are now, on the draft's calibration text as it is now, or None."""
+    """The stored scores of the draft's model as its weights are now, on the draft's calibration text as it is now, or None.
+
+    They are looked up by the tokens themselves where blocks were made for the draft's text settings, else by those settings.
+    """
     try:
         folder = card(draft.model).folder
+        weights = fingerprint(folder)
+        made = blocks.find(draft.data, folder) if any(folder.glob("tokenizer*")) else None
     except UserError:
         return None
+    if made is not None and not _changed_since(draft.data.text, made.meta["created"]):
+        found = store.find(weights, made.meta["sets"]["calibration"]["sha256"], draft.score)
+        return _scores(str(found.folder)) if found else None
     wanted = _score_settings(draft.data, draft.score.to_dict())
     for found in store.all_scores():
         settings = _score_settings(DataSpec.from_dict(found.meta["data"]), found.meta["score"])
-        if (
-            settings == wanted
-            and not _changed_since(draft.data.text, found.meta["created"])
-            and found.meta["model_fingerprint"] == fingerprint(folder)
-        ):
+        if settings == wanted and not _changed_since(draft.data.text, found.meta["created"]) and found.meta["model_fingerprint"] == weights:
             return _scores(str(found.folder))
     return None
 
