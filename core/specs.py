@@ -193,7 +193,7 @@ class DistillSpec(Spec):
     """Blocks a step and device."""
     accumulation: int = 1
     """Forward passes whose gradients are added up before a step."""
-    learning_rate: float = 6e-4
+    learning_rate: float = 4e-4
     """Peak of the cosine schedule."""
     warmup_frac: float = 0.1
     """Part of the steps that the rate takes to rise from 0."""

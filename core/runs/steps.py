@@ -102,7 +102,7 @@ def prune_step(run: Run, progress: Progress) -> None:
 
 
 def measure_step(run: Run, progress: Progress) -> None:
-    """Measure the teacher and the pruned model before any training, and the speed of both."""
+    """Measure the teacher and the pruned model before any training."""
     if "pruned" in run.results():
         return
     teacher, student = load(run, "teacher", progress), load(run, "pruned", progress)
@@ -110,7 +110,8 @@ def measure_step(run: Run, progress: Progress) -> None:
     found = {"teacher": describe(run, teacher), "pruned": describe(run, student)}
     for role, model in (("teacher", teacher), ("pruned", student)):
         found[role]["heldout"] = measure_all(run, model, blocks, reference, progress)
-    add_speeds(found, {"teacher": teacher, "pruned": student}, run, progress)
+    if not run.spec.distill.steps or run.spec.kind == "prune":  # else speed is measured at the end, of all three models together
+        add_speeds(found, {"teacher": teacher, "pruned": student}, run, progress)
     glances = {role: first_losses(found[role]["heldout"]) for role in found}
     update_results(run, **found, glance=glances, machine=machine.describe(str(teacher.device)))
     add_generations(run, {"teacher": teacher, "pruned": student})

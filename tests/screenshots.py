@@ -1,0 +1,52 @@
+"""Pictures of the running dashboard for the documentation: ``make screenshots``, after ``make demo``.
+
+Every page, in both colour schemes, over the user's own workspace, with the newest finished distillation.
+"""
+
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+from app.state import Draft
+from core.files import write_json
+from core.runs.folder import Run, all_runs
+from core.workspace import ROOT, home, room
+from tests.browser.conftest import FLAGS, chromium, serve
+
+IMAGES = ROOT / "docs" / "images"
+WAIT_MS = 30_000
+
+
+def main() -> None:
+    """Take all pictures."""
+    run = next((run for run in all_runs() if run.spec.kind == "distill" and run.status().state == "done"), None)
+    if run is None:
+        raise SystemExit("There is no finished distillation to show. Make one with: make demo")
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    for address in serve(home()):
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+            for scheme in ("light", "dark"):
+                page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme=scheme)
+                page.set_default_timeout(WAIT_MS)
+                take(page, address, run, IMAGES, "" if scheme == "light" else "-dark")
+                page.close()
+
+
+def take(page: Page, address: str, run: Run, folder: Path, suffix: str) -> None:
+    """Open every page under the run's own draft and keep a picture of it."""
+    spec = run.spec
+    draft = Draft(model=spec.model, data=spec.data, score=spec.score, rank=spec.rank, targets=spec.targets)
+    write_json(room("drafts") / f"{draft.identity()}.json", draft.to_dict())
+    for name in ("model", "importance", "targets", "distill", "compare"):
+        page.goto(f"{address}/{name if name != 'model' else ''}?draft={draft.identity()}&run={run.id}")
+        expect(page.get_by_test_id("stHeading").first).to_be_visible()
+        if name == "importance":
+            page.get_by_role("radio", name="Heads").click()
+        page.wait_for_timeout(6000)
+        page.screenshot(path=folder / f"{name}{suffix}.png", full_page=name != "importance")
+        print(folder / f"{name}{suffix}.png")
+
+
+if __name__ == "__main__":
+    main()
