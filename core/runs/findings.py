@@ -24,6 +24,9 @@ from core.model.source import resolve
 from core.progress import Progress
 from core.runs.folder import Run
 
+SPEED_REPEATS = 3
+"""Interleaved repetitions behind each median of speed."""
+
 GLANCE_BLOCKS = 2
 """Held-out blocks of each text that are looked at during training; the full number is measured before and after."""
 
@@ -96,7 +99,7 @@ def describe(run: Run, model: PreTrainedModel) -> dict[str, Any]:
 def add_speeds(found: dict[str, Any], models: dict[str, PreTrainedModel], run: Run, progress: Progress) -> None:
     """Measure the speed of several models side by side, so that their ratios hold, and put it with each one's figures."""
     progress.note("Measuring speed.")
-    for role, speed in tokens_per_second(models, run.spec.data.seq_len, progress=progress).items():
+    for role, speed in tokens_per_second(models, run.spec.data.seq_len, SPEED_REPEATS, progress).items():
         found[role]["tokens_per_second"] = speed
 
 
