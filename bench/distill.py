@@ -7,7 +7,7 @@ import time
 from bench.harness import Bar, Outcome
 from core.cli import demo_spec
 from core.runs import control
-from core.runs.folder import Run
+from core.runs.folder import Run, all_runs
 from core.specs import DataSpec, DistillSpec, EvalSpec, RunSpec, ScoreSpec
 
 
@@ -36,7 +36,10 @@ def measure(*, quick: bool) -> Outcome:
 
 
 def finished(spec: RunSpec) -> Run:
-    """Start a run and wait until it is done; a run of the same spec that is under way already is waited for."""
+    """A finished run of exactly this spec: the newest one in the workspace, else one that is started and waited for."""
+    for run in all_runs():
+        if run.status().state == "done" and run.spec.identity() == spec.identity():
+            return run
     run = control.start(spec)
     while run.status().live:
         time.sleep(1)

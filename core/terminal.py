@@ -12,7 +12,7 @@ from core.model.cost import Cost
 from core.report import format as fmt
 from core.report.tables import domains_of, model_rows, quality_rows
 
-console = Console(width=None if Console().is_terminal else 130)
+console = Console(width=None if Console().is_terminal else 165)
 errors = Console(stderr=True)
 
 NUMERIC = set("0123456789+−–≈")

@@ -11,11 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from core.workspace import ROOT
 
 WAIT_MS = 60_000
+HARMLESS = ("Failed to load resource", "disconnected from server")
+"""Parts of console messages that a reload in the middle of work causes."""
+
+expect.set_options(timeout=WAIT_MS)
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
 
 
@@ -72,7 +76,7 @@ def page(browser: Browser) -> Iterator[Page]:
     wrong: list[str] = []
 
     def heard(message: ConsoleMessage) -> None:
-        if message.type == "error" and "Failed to load resource" not in message.text:
+        if message.type == "error" and not any(part in message.text for part in HARMLESS):
             wrong.append(message.text)
 
     opened.on("console", heard)

@@ -47,7 +47,7 @@ def test_the_whole_path_by_mouse(page: Page, address: str, world: World) -> None
 
     expect(page.get_by_text("Before it starts")).to_be_visible()
     page.get_by_role("button", name=re.compile("^Start")).click()
-    expect(page.get_by_text("Stop and save").or_(page.get_by_role("button", name="Compare the result"))).to_be_visible()
+    expect(page.get_by_text("Stop and save").or_(page.get_by_role("button", name="Compare the result")).first).to_be_visible()
     page.reload()
     expect(page.get_by_role("button", name="Compare the result")).to_be_visible(timeout=180_000)
     page.get_by_role("button", name="Compare the result").click()
@@ -69,6 +69,8 @@ def test_a_click_on_a_head_shows_that_head(page: Page, address: str, world: Worl
     page.get_by_role("radio", name="Heads").click()
     chart = page.locator(".js-plotly-plot").first
     expect(chart).to_be_visible()
+    settled(page)
+    page.wait_for_timeout(1000)  # the chart is laid out once more when its fonts are there
     box = chart.locator(".nsewdrag").first.bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + box["width"] * 2.5 / 3, box["y"] + box["height"] * 4.5 / 6)

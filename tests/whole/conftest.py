@@ -30,7 +30,7 @@ def write_text(path: Path, documents: int, seed: int) -> Path:
 @pytest.fixture
 def world(tmp_path: Path, workspace: Path) -> World:
     """A tiny model, two texts, and a distillation run of a few seconds over them."""
-    model = save_tiny(tmp_path / "model", num_hidden_layers=3, tie_word_embeddings=True)
+    model = save_tiny(tmp_path / "model", num_hidden_layers=3, tie_word_embeddings=True, max_position_embeddings=512)
     here, elsewhere = (
         TextSpec(source=str(write_text(tmp_path / name, 40, seed))) for seed, name in enumerate(("here.txt", "elsewhere.txt"))
     )
