@@ -6,6 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from bench.harness import Bar, Outcome
@@ -37,7 +38,7 @@ def measure(*, quick: bool) -> Outcome:
     folder = resolve(EMBEDDED_MODEL)
     blocks = build(DataSpec(), folder)
     scores = score(folder, blocks, ScoreSpec(), Silent())
-    teacher, ids_BT = load_model(folder), torch.from_numpy(blocks.calibration_NT[:1, :64]).long()
+    teacher, ids_BT = load_model(folder), torch.from_numpy(blocks.calibration_NT[:1, :64].astype(np.int64))
     rows, wrong_counts, worst = [], 0, 0.0
     for name, targets in list(TARGETS.items())[: 1 if quick else None]:
         plan = make_plan(scores, full_config(folder), targets, RankSpec())

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,22 +21,22 @@ def measure(*, quick: bool) -> Outcome:
     folder = resolve(EMBEDDED_MODEL)
     model = load_model(folder)
     config = model.config.to_dict()
-    blocks_NT = torch.from_numpy(build(DataSpec(), folder).calibration_NT[:4]).long()
+    blocks_NT = torch.from_numpy(build(DataSpec(), folder).calibration_NT[:2].astype(np.int64))
     batch = blocks_NT[:1, :128] if quick else blocks_NT
-    removal = blocks_NT[:1, :64] if quick else blocks_NT[:1]
+    removal = blocks_NT[:1, :64] if quick else blocks_NT[:1, :256]
     accumulator = WidthAccumulator(config)
 
     def bare() -> None:
         with torch.no_grad():
             body(model)(batch, use_cache=False)
 
-    width = interleaved({"bare forward": bare, "width and block importance": lambda: accumulator.feed(model, batch)}, 2 if quick else 7)
+    width = interleaved({"bare forward": bare, "width and block importance": lambda: accumulator.feed(model, batch)}, 2 if quick else 5)
     depth = interleaved(
         {
             "naive removal loop": lambda: naive_removal(model, removal),
             "removal with prefix reuse": lambda: list(losses_without(model, config, removal)),
         },
-        1 if quick else 3,
+        1 if quick else 2,
     )
     return Outcome(
         settings={
