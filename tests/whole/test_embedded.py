@@ -41,7 +41,7 @@ def test_a_pruned_real_model_learns_from_its_teacher(borrowed: Path) -> None:
         data=DataSpec(seq_len=128, calibration_blocks=8, train_blocks=32, heldout_blocks=4),
         distill=DistillSpec(steps=16, batch_blocks=2, evaluate_every=16, checkpoint_every=16), evaluate=EvalSpec(prompts=("Water is",), max_new_tokens=8),
     )  # fmt: skip
-    run = finish(control.start(spec))
+    run = finish(control.start(spec), seconds=800)
     results = run.results()
     for domain in ("wikipedia", "sotu"):
         teacher, pruned, distilled = (results[role]["heldout"][domain] for role in ("teacher", "pruned", "distilled"))

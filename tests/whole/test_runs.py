@@ -20,7 +20,7 @@ from core.specs import RunSpec, Targets
 from tests.whole.conftest import World
 
 
-def wait(run: Run, until: Any, seconds: float = 120) -> Status:
+def wait(run: Run, until: Any, seconds: float = 300) -> Status:
     """Wait for a state of a run."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -31,8 +31,8 @@ def wait(run: Run, until: Any, seconds: float = 120) -> Status:
     raise AssertionError(f"waited in vain: {run.status()}\n{run.log_tail()}")
 
 
-def finish(run: Run) -> Run:
-    status = wait(run, lambda status: not status.live)
+def finish(run: Run, seconds: float = 300) -> Run:
+    status = wait(run, lambda status: not status.live, seconds)
     assert status.state == "done", f"{status}\n{run.log_tail()}"
     return run
 
