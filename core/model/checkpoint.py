@@ -9,7 +9,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from core.errors import UserError
-from core.files import write_text
 from core.model.dims import axes_of, dims_of, shape
 from core.model.source import check_weights
 
@@ -89,11 +88,3 @@ def full_config(folder: Path) -> dict[str, Any]:
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).to_dict()
-
-
-def save_model(model: PreTrainedModel, target: Path, *, companions: Path, card: str) -> None:
-    """Write a plain checkpoint with its tokenizer and model card. ``target`` appears whole or not at all (see ``replacing``)."""
-    target.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(target)
-    copy_companions(companions, target)
-    write_text(target / "README.md", card)
