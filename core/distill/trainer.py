@@ -5,7 +5,9 @@ are the loss (both bodies, then ``fused_losses``), the order of the data, the le
 or to save, once a number is not finite.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from core.model.head import IGNORED, head_weight, hidden_states
 from core.progress import Progress, Stopped
 from core.specs import DistillSpec
 
+Saving = Callable[[], AbstractContextManager[None]]
+
 
 def distill(
     student_folder: Path,
@@ -40,6 +44,7 @@ def distill(
     measure: Measure | None = None,
     device: str = "auto",
     checkpoints: Path | None = None,
+    saving: Saving = contextlib.nullcontext,
 ) -> Path:
     """Train the student, from its newest whole checkpoint if there is one, and write it to ``out``.
 
@@ -54,6 +59,7 @@ def distill(
         measure: called with the student for ``heldout``.
         device: see ``core.model.device.pick``.
         checkpoints: where to keep what a run resumes from; by default ``checkpoints`` beside ``out``.
+        saving: makes a context in which every checkpoint is written, so that whoever would kill the process can wait.
 
     Raises:
         UserError: settings, models, data or disk do not allow it, or the numbers ceased to be finite.
@@ -69,7 +75,7 @@ def distill(
     if spec.steps:
         check_recipe(checkpoints, {**spec.to_dict(), "data": _fingerprint(train_NT), "student": student.num_parameters()})
         _check_disk(student, out, checkpoints)
-        _train(student, teacher, train_NT, spec, checkpoints, progress, measure, place)
+        _train(student, teacher, train_NT, spec, checkpoints, progress, measure, place, saving)
     if is_main_process():
         student.config.use_cache = read_json(student_folder / "config.json").get("use_cache", True)
         with replacing(out) as temporary, written_whole(temporary, "The distilled model"):
@@ -79,7 +85,7 @@ def distill(
 
 def _train(
     student: PreTrainedModel, teacher: PreTrainedModel, train_NT: np.ndarray, spec: DistillSpec, checkpoints: Path,
-    progress: Progress, measure: Measure | None, device: torch.device,
+    progress: Progress, measure: Measure | None, device: torch.device, saving: Saving,
 ) -> None:  # fmt: skip
     """Train ``student`` in place."""
     arguments = training_arguments(spec, checkpoints, device)
@@ -87,6 +93,7 @@ def _train(
     watch = Watch(progress=progress, measure=measure, evaluate_every=spec.evaluate_every, tokens_per_step=rows_per_step * train_NT.shape[1])
     trainer = DistillTrainer(
         teacher=teacher,
+        saving=saving,
         objective=Objective(weights={"kl": spec.kl_weight, "ce": spec.ce_weight}, temperature=spec.temperature),
         model=student,
         args=arguments,
@@ -106,11 +113,12 @@ class DistillTrainer(Trainer):
 
     lr_scheduler: Any
 
-    def __init__(self, *, teacher: PreTrainedModel, objective: Objective, **settings: Any) -> None:
+    def __init__(self, *, teacher: PreTrainedModel, objective: Objective, saving: Saving = contextlib.nullcontext, **settings: Any) -> None:
         super().__init__(**settings)
         self.remove_callback(PrinterCallback)
         self.teacher = teacher.eval().requires_grad_(False).to(self.args.device)
         self.objective = objective
+        self.saving = saving
         self.loss_is_scaled_for_ga = True
         self._parts = torch.zeros(len(objective.weights), device=self.args.device)
 
@@ -163,7 +171,10 @@ class DistillTrainer(Trainer):
         folder = Path(self.args.output_dir)
         for name, parameter in self.model.named_parameters():
             self._demand_finite(parameter, {f"a weight of {name}": parameter})
-        with written_whole(folder / f"checkpoint-{self.state.global_step}", f"The checkpoint of step {self.state.global_step}"):
+        with (
+            self.saving(),
+            written_whole(folder / f"checkpoint-{self.state.global_step}", f"The checkpoint of step {self.state.global_step}"),
+        ):
             if self.is_world_process_zero():
                 keep_newest(folder, KEPT_CHECKPOINTS - 1)  # before, not after, so that the disk never holds one more
             super()._save_checkpoint(model, trial)

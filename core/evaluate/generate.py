@@ -28,6 +28,7 @@ def continue_prompts(
         Stopped: progress asked for it.
     """
     progress = progress or Silent()
+    check_prompts(tokenizer, prompts, max_new_tokens, model.config.max_position_embeddings)
     answers = []
     for done, prompt in enumerate(prompts, start=1):
         answers.append(_continue(model, tokenizer, prompt, max_new_tokens))
@@ -35,16 +36,25 @@ def continue_prompts(
     return answers
 
 
+def check_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int, context: int) -> None:
+    """Refuse what cannot be continued; needs no model, so a run asks this first and not after minutes of work.
+
+    Raises:
+        UserError: a prompt is empty, or longer with its continuation than the model's ``context`` of tokens.
+    """
+    for number, prompt in enumerate(prompts, start=1):
+        length = len(tokenizer(prompt)["input_ids"])
+        if length == 0:
+            raise UserError(f"Prompt {number} is empty. Give it at least one word.")
+        if length + max_new_tokens > context:
+            raise UserError(
+                f"Prompt {number} ({length} tokens) and {max_new_tokens} new tokens exceed the model's context of {context} tokens. "
+                f"Shorten the prompt, or lower max_new_tokens."
+            )
+
+
 def _continue(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, max_new_tokens: int) -> str:
     tokens_1T = tokenizer(prompt, return_tensors="pt")["input_ids"].long().to(model.device)
-    length, context = tokens_1T.shape[1], model.config.max_position_embeddings
-    if length == 0:
-        raise UserError("A prompt is empty. Give it at least one word.")
-    if length + max_new_tokens > context:
-        raise UserError(
-            f"The prompt of {length} tokens and {max_new_tokens} new ones exceed the model's context of {context} tokens. "
-            f"Shorten the prompt, or lower max_new_tokens."
-        )
     ends = model.generation_config.eos_token_id if model.generation_config else model.config.eos_token_id
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     # A config of its own, because a model's generation_config may ask for sampling or penalties.

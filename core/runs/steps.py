@@ -12,8 +12,9 @@ from typing import Any
 
 from core.distill.trainer import distill
 from core.errors import UserError
+from core.evaluate.generate import check_prompts
 from core.files import read_json, replacing, require_free, tree_bytes, write_text, writing_to
-from core.model.checkpoint import copy_companions, full_config, load_model
+from core.model.checkpoint import copy_companions, full_config, load_model, load_tokenizer
 from core.model.device import pick
 from core.model.source import read_config, resolve
 from core.plan.plan import Plan, make_plan
@@ -46,10 +47,13 @@ ROLES = {"pruned": "pruned", "model": "distilled"}
 
 
 def preflight(run: Run, progress: Progress) -> None:
-    """Refuse at once what would fail later: impossible targets, an output folder that is taken or cannot be written."""
-    spec = run.spec
-    if spec.kind in ("prune", "distill") and (found := problems(read_config_of(run, progress), spec.targets)):
+    """Refuse at once what would fail later: impossible targets, prompts too long, an output folder that is taken or cannot be written."""
+    spec, folder = run.spec, resolve(run.spec.model, progress)
+    config = read_config(str(folder))
+    if found := problems(config, spec.targets):
         raise UserError("\n".join(found))
+    if context := config.get("max_position_embeddings"):
+        check_prompts(load_tokenizer(folder), spec.evaluate.prompts, spec.evaluate.max_new_tokens, context)
     if spec.output is not None:
         check_output(Path(spec.output).expanduser())
 
@@ -67,11 +71,6 @@ def check_output(folder: Path) -> None:
         probe = folder / ".coppice"
         probe.touch()
         probe.unlink()
-
-
-def read_config_of(run: Run, progress: Progress) -> dict[str, Any]:
-    """The config of the run's model, which is fetched if need be."""
-    return read_config(str(resolve(run.spec.model, progress)))
 
 
 def score_step(run: Run, progress: Progress) -> None:
@@ -126,7 +125,7 @@ def distill_step(run: Run, progress: Progress) -> None:
         blocks, teacher_folder = blocks_of(run, progress), resolve(run.spec.model, progress)
         distill(
             run.path / "pruned", teacher_folder, blocks.train_NT, run.spec.distill, trained, progress=progress,
-            measure=glance(run, blocks, progress), device=run.spec.device, checkpoints=run.path / "checkpoints",
+            measure=glance(run, blocks, progress), device=run.spec.device, checkpoints=run.path / "checkpoints", saving=run.saving,
         )  # fmt: skip
     copy_companions(run.path / "pruned", trained)
     trained.rename(run.path / "model")
@@ -226,7 +225,7 @@ STEPS: dict[str, tuple[Step, ...]] = {
     "prune": (*CUT, phase("save", save_step)),
     "distill": (*CUT, phase("distill", distill_step), phase("evaluate", evaluate_step), phase("save", save_step)),
     "evaluate": (phase("evaluate", compare_step),),
-    "generate": (phase("generate", generate_step),),
+    "generate": (preflight, phase("generate", generate_step)),
 }
 """Kind of run -> its steps."""
 

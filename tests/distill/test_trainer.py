@@ -1,9 +1,11 @@
 """Distillation on tiny models: it teaches, and it survives whatever ends it."""
 
+import contextlib
 import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,19 @@ def test_a_run_killed_while_it_saves_resumes_and_ends_as_if_undisturbed(
     out = run(folders, tmp_path, progress=recorder)
     assert [step["done"] for step in recorder.steps] == [3, 4, 5, 6]
     assert same(weights(out), undisturbed)
+
+
+def test_checkpoints_are_written_under_the_mark_that_asks_for_time(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    @contextlib.contextmanager
+    def saving() -> Iterator[None]:
+        before = {path.name for path in all_checkpoints(tmp_path / "checkpoints")}
+        yield
+        seen.append([path.name for path in all_checkpoints(tmp_path / "checkpoints") if path.name not in before])
+
+    run(folders, tmp_path, saving=saving)
+    assert seen == [["checkpoint-2"], ["checkpoint-4"], ["checkpoint-6"]]
 
 
 def test_a_broken_checkpoint_gives_way_to_the_one_before(

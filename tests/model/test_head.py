@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from core.model import head
-from core.model.head import head_weight, hidden_states, logits_in_chunks, token_losses
+from core.model.head import head_weight, hidden_states, log_partition, logits_in_chunks, token_losses
 from tests.tiny import random_blocks, tiny_model
 
 VOCAB = 97
@@ -23,12 +23,18 @@ def test_body_and_head_together_are_the_model(tied: bool) -> None:
         torch.testing.assert_close(logits_BTV, model(tokens()).logits)
 
 
-@pytest.mark.parametrize("chunk", [None, 1, 7, 1000])
-def test_token_losses_equal_cross_entropy_of_all_logits(chunk: int | None) -> None:
+@pytest.mark.parametrize("tile", [None, (1, 1), (7, 10), (4, 97), (1000, 1000)])
+def test_token_losses_equal_cross_entropy_of_all_logits(tile: tuple[int, int] | None) -> None:
     torch.manual_seed(1)
     hidden_BTD, weight_VD, targets_BT = torch.randn(3, 11, 5), torch.randn(VOCAB, 5), tokens()
     expected_BT = F.cross_entropy((hidden_BTD @ weight_VD.T).transpose(1, 2), targets_BT, reduction="none")
-    torch.testing.assert_close(token_losses(hidden_BTD, weight_VD, targets_BT, chunk), expected_BT)
+    torch.testing.assert_close(token_losses(hidden_BTD, weight_VD, targets_BT, tile), expected_BT)
+
+
+def test_the_partition_of_large_logits_neither_overflows_nor_vanishes() -> None:
+    hidden_ND = torch.tensor([[300.0], [-300.0], [0.0]])
+    weight_VD = torch.linspace(-1, 1, VOCAB)[:, None]
+    torch.testing.assert_close(log_partition(hidden_ND, weight_VD, (2, 10)), torch.logsumexp(hidden_ND @ weight_VD.T, dim=1))
 
 
 def test_an_ignored_target_costs_nothing() -> None:

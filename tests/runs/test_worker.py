@@ -145,7 +145,7 @@ def test_work_in_the_foreground_is_mirrored():
 
 
 def test_ctrl_c_in_the_foreground_stops_keeps_and_says_how_to_go_on():
-    run, heard = create(spec("500")), Heard()
+    run, heard, before = create(spec("500")), Heard(), signal.getsignal(signal.SIGINT)
 
     def press_ctrl_c(run: Run, progress: Progress) -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -154,7 +154,7 @@ def test_ctrl_c_in_the_foreground_stops_keeps_and_says_how_to_go_on():
     assert run.status().state == "stopped"
     assert f"python -m core run {run.path}" in heard.notes[-1]
     # The handlers are gone with the work.
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_second_ctrl_c_stops_in_the_middle_of_a_unit():

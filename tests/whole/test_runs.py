@@ -16,7 +16,7 @@ from core.model.checkpoint import load_model
 from core.runs import control
 from core.runs.folder import Run
 from core.runs.status import Status
-from core.specs import RunSpec, Targets
+from core.specs import EvalSpec, RunSpec, Targets
 from tests.whole.conftest import World
 
 
@@ -118,6 +118,7 @@ def test_evaluate_and_generate_run_on_what_was_made(world: World) -> None:
         ({"model": "no-such-folder/at/all"}, "There is no folder 'no-such-folder/at/all'"),
         ({"targets": Targets(intermediate_size=4000)}, "4000 is more than the model has (40)"),
         ({"targets": Targets(hidden_size=20)}, "nearest possible sizes are 18 and 24"),
+        ({"evaluate": EvalSpec(prompts=("the cat", "a dog " * 200))}, "Prompt 2 ("),
         ({"output": "{model}"}, "exists and is not empty"),
     ],
 )
