@@ -20,7 +20,7 @@ check: .venv/dev ## The fast part of the tests: style, types, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not embedded and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal -m "not embedded and not browser"
 
 test: check workspace chromium ## Everything that proves that the project works
 	$(BIN)/python -m pytest -m "embedded or browser"

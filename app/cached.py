@@ -22,9 +22,14 @@ from core.plan.presets import Preset
 from core.plan.presets import presets as find_presets
 from core.runs.folder import Run, all_runs
 from core.runs.status import Status
+from core.score import confidence as confidences
 from core.score import store
+from core.score.agreement import ranks
+from core.score.confidence import Agreement, Confidence, rows
+from core.score.criteria.registry import find as find_criterion
+from core.score.passes import wanted as wanted_passes
 from core.score.store import Scores
-from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, DataSpec, RankSpec, RunSpec, Targets, TextSpec
+from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, DataSpec, RankSpec, RunSpec, ScoreSpec, Targets, TextSpec
 from core.workspace import home
 
 RETRY_SECONDS = 60
@@ -66,31 +71,66 @@ def must_fetch(model: str) -> bool:
     return model == EMBEDDED_MODEL and not _stamp(model)
 
 
+def _place(draft: Draft) -> tuple[str, str | None]:
+    """Fingerprint of the draft's weights, and hash of its calibration tokens if blocks of its text as it is now are made.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    folder = card(draft.model).folder
+    weights = fingerprint(folder)
+    made = blocks.find(draft.data, folder) if any(folder.glob("tokenizer*")) else None
+    if made is None or _changed_since(draft.data.text, made.meta["created"]):
+        return weights, None
+    return weights, made.meta["sets"]["calibration"]["sha256"]
+
+
 def find_scores(draft: Draft) -> Scores | None:
     """The stored scores of the draft's model as its weights are now, on the draft's calibration text as it is now, or None.
 
     They are looked up by the tokens themselves where blocks were made for the draft's text settings, else by those settings.
     """
     try:
-        folder = card(draft.model).folder
-        weights = fingerprint(folder)
-        made = blocks.find(draft.data, folder) if any(folder.glob("tokenizer*")) else None
+        weights, text = _place(draft)
     except UserError:
         return None
-    if made is not None and not _changed_since(draft.data.text, made.meta["created"]):
-        found = store.find(weights, made.meta["sets"]["calibration"]["sha256"], draft.score)
+    if text is not None:
+        found = store.find(weights, text, draft.score)
         return _scores(str(found.folder)) if found else None
-    wanted = _score_settings(draft.data, draft.score.to_dict())
+    wanted = _score_settings(draft.data, draft.score)
     for found in store.all_scores():
-        settings = _score_settings(DataSpec.from_dict(found.meta["data"]), found.meta["score"])
-        if settings == wanted and not _changed_since(draft.data.text, found.meta["created"]) and found.meta["model_fingerprint"] == weights:
+        settings = _score_settings(DataSpec.from_dict(found.meta["data"]), ScoreSpec.from_dict(found.meta["score"]))
+        fresh = not _changed_since(draft.data.text, found.meta["created"]) and found.meta["model_fingerprint"] == weights
+        if settings == wanted and fresh and all(store.pass_file(name).exists() for name in found.meta["passes"].values()):
             return _scores(str(found.folder))
     return None
 
 
-def _score_settings(data: DataSpec, score: dict[str, Any]) -> tuple[Any, ...]:
+@st.cache_data(max_entries=256, show_spinner=False)
+def pass_seconds(key: str) -> float | None:
+    """How long a stored pass took to compute; None if it is gone."""
+    try:
+        with np.load(store.pass_file(key)) as file:
+            return float(file["seconds"])
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _score_settings(data: DataSpec, score: ScoreSpec) -> tuple[DataSpec, ScoreSpec]:
     """What of the specs determines a score: all but the batch size and the texts that are only measured on."""
-    return dataclasses.replace(data, elsewhere=()), score["neuron_site"], score["ppl_blocks"]
+    return dataclasses.replace(data, elsewhere=()), dataclasses.replace(score, batch_size=1)
+
+
+def made_passes(draft: Draft) -> set[str]:
+    """Names of the passes that the draft asks for and that are stored already, for its weights and its text as they are now."""
+    try:
+        weights, text = _place(draft)
+    except UserError:
+        return set()
+    if text is None:
+        return set()
+    keys = {item.name: store.pass_key(weights, text, item, draft.score) for item in wanted_passes(draft.score)}
+    return {name for name, key in keys.items() if store.pass_file(key).exists()}
 
 
 def _changed_since(text: TextSpec, moment: float) -> bool:
@@ -103,6 +143,81 @@ def _changed_since(text: TextSpec, moment: float) -> bool:
 def _scores(folder: str) -> Scores:
     """Opened scores; shared by all sessions, and nobody writes to them."""
     return store.load(Path(folder).name)
+
+
+def ranked(rank: RankSpec, axis: str, name: str) -> RankSpec:
+    """The same ranking by another criterion of an axis."""
+    return RankSpec.from_dict(rank.to_dict() | {"depth" if axis == "layers" else axis: name})
+
+
+def _essence(axis: str, rank: RankSpec, removed: int, name: str | None = None) -> tuple[RankSpec, int]:
+    """What of a ranking the importance of an axis depends on, so that equal questions find the same answer in a cache.
+
+    Args:
+        name: the criterion; None for all of them.
+    """
+    bare = dataclasses.replace(RankSpec(), batch=rank.batch, sequence=rank.sequence)
+    if axis == "layers":
+        bare = dataclasses.replace(RankSpec(), protect_first=rank.protect_first, protect_last=rank.protect_last)
+    elif name is not None and not find_criterion(axis, name).aggregated:
+        bare = RankSpec()
+    return bare if name is None else ranked(bare, axis, name), removed if axis == "layers" else 1
+
+
+def importance(scores: Scores, axis: str, rank: RankSpec, removed: int) -> np.ndarray:
+    """Importance of an axis' units; see ``Scores.importance``.
+
+    Raises:
+        UserError: the criterion does not exist, or was not measured.
+    """
+    return _importance(scores, scores.key, axis, *_essence(axis, rank, removed, criterion_name(rank, axis)))
+
+
+def criterion_name(rank: RankSpec, axis: str) -> str:
+    """The criterion by which a ranking orders an axis."""
+    return str(rank.depth if axis == "layers" else getattr(rank, axis))
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _importance(_scores: Scores, key: str, axis: str, rank: RankSpec, removed: int) -> np.ndarray:
+    return _scores.importance(axis, rank, removed)
+
+
+def confidence(scores: Scores, axis: str, rank: RankSpec, removed: int) -> Confidence | None:
+    """How sure a criterion is, or None where that cannot be told."""
+    try:
+        return _confidence(scores, scores.key, axis, *_essence(axis, rank, removed, criterion_name(rank, axis)))
+    except UserError:
+        return None
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _confidence(_scores: Scores, key: str, axis: str, rank: RankSpec, removed: int) -> Confidence:
+    return confidences.confidence(_scores, axis, rank, removed)
+
+
+def agreement(scores: Scores, axis: str, rank: RankSpec, kept_count: int, removed: int) -> Agreement:
+    """How alike all criteria of an axis are; see ``core.score.confidence.agreement``."""
+    return _agreement(scores, scores.key, axis, *_essence(axis, rank, removed), kept_count)
+
+
+@st.cache_data(max_entries=32, show_spinner="Comparing the criteria")
+def _agreement(_scores: Scores, key: str, axis: str, rank: RankSpec, removed: int, kept_count: int) -> Agreement:
+    return confidences.agreement(_scores, axis, rank, kept_count, removed)
+
+
+def all_ranks(scores: Scores, axis: str, rank: RankSpec, removed: int) -> dict[str, np.ndarray]:
+    """Ranks ``[rows, units]`` of an axis under every criterion that can be answered; see ``core.score.agreement.ranks``."""
+    return _all_ranks(scores, scores.key, axis, *_essence(axis, rank, removed))
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _all_ranks(_scores: Scores, key: str, axis: str, rank: RankSpec, removed: int) -> dict[str, np.ndarray]:
+    found = {}
+    for name in _scores.offered(axis):
+        with contextlib.suppress(UserError):
+            found[name] = ranks(rows(_scores.importance(axis, ranked(rank, axis, name), removed))).astype(np.int32)
+    return found
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

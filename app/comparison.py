@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import charts, live, post_mortem, run_view, samples
+from app import cached, charts, live, post_mortem, run_view, samples
 from core.errors import UserError
 from core.files import tree_bytes
 from core.report import format as fmt
@@ -14,7 +14,7 @@ from core.report.html import render
 from core.report.run_figures import ROLES, quality_picture
 from core.report.tables import domains_of, model_rows, quality_rows, recovered_of, spec_differences, title_of
 from core.runs import control
-from core.runs.folder import Run, all_runs
+from core.runs.folder import Run
 from core.specs import EvalSpec, RunSpec
 
 MOST = 4
@@ -25,7 +25,8 @@ ORDINALS = ("A", "B", "C", "D")
 
 def finished_runs() -> dict[str, Run]:
     """Runs with something to compare, newest first."""
-    return {run.id: run for run in all_runs() if run.spec.kind in ("prune", "distill") and run.status().state == "done" and run.results()}
+    done = (known.run for known in cached.known_runs() if known.spec.kind in ("prune", "distill") and known.status.state == "done")
+    return {run.id: run for run in done if run.results()}
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:

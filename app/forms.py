@@ -17,10 +17,6 @@ from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, Targets, TextSpec
 
 EMBEDDED, FOLDER, HUB = "Embedded", "Local folder", "Hub id"
 FILE, DATASET = "Local file", "Hub data set"
-SITE_NAMES = {
-    "down_input": "What it passes on (input of the down projection)",
-    "pre_activation": "Its pre-activation (as the paper prints it)",
-}
 TEXT_NAMES = {"wikipedia": "Wikipedia articles", "sotu": "State of the Union addresses"}
 
 
@@ -202,25 +198,3 @@ def _sizes(draft: Draft) -> None:
 
 def _data_setter(name: str) -> Callable[[Any], object]:
     return lambda value: update_draft(data=dataclasses.replace(state.draft().data, **{name: value}))
-
-
-def score_choice(draft: Draft) -> None:
-    """What of the importance is measured, and how."""
-    score = draft.score
-    removal, site, batch, _ = st.columns([2, 3, 2, 2], gap="medium")
-    removal.number_input(
-        "Blocks for removing layers", min_value=0, step=1, help="Every layer is left out in turn on so many blocks. 0 saves most of the time; layers are then "
-        "ranked by block importance alone.", **bind("ppl_blocks", score.ppl_blocks, _score_setter("ppl_blocks")),
-    )  # fmt: skip
-    site.selectbox(
-        "A neuron is judged by",
-        list(SITE_NAMES),
-        format_func=SITE_NAMES.__getitem__,
-        **bind("neuron_site", score.neuron_site, _score_setter("neuron_site")),
-    )
-    batch.number_input("Blocks at a time", min_value=1, step=1, help="More are faster and take more memory. The scores are the same.",
-                       **bind("score_batch", score.batch_size, _score_setter("batch_size")))  # fmt: skip
-
-
-def _score_setter(name: str) -> Callable[[Any], object]:
-    return lambda value: update_draft(score=dataclasses.replace(state.draft().score, **{name: value}))

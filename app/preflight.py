@@ -9,12 +9,15 @@ import streamlit as st
 
 from app import cached
 from app.state import Draft
+from core.errors import UserError
 from core.model.card import Card
 from core.plan.sizes import problems
 from core.report import format as fmt
 from core.report.curves import Curves
-from core.runs.folder import all_runs
 from core.runs.machine import cpu_model
+from core.score.criteria import missing
+from core.score.criteria.registry import wanted
+from core.score.passes import PASSES
 from core.specs import DistillSpec, RunSpec
 from core.workspace import room
 
@@ -102,13 +105,21 @@ def _device() -> str:
 
 def complaints(spec: RunSpec, card: Card) -> list[str]:
     """Everything that keeps the run from starting, a sentence each."""
-    found = _readable(spec.problems()) + problems(card.config, spec.targets)
+    found = _readable(spec.problems()) + problems(card.config, spec.targets) + unmeasured(spec)
     needed, free = disk_needed(spec, card), disk_free()
     if not found and needed > free:
         found.append(
             f"Disk: about {fmt.size(needed)} are needed, {fmt.size(free)} are free. Free some, or set COPPICE_WORKSPACE to another disk."
         )
     return found
+
+
+def unmeasured(spec: RunSpec) -> list[str]:
+    """Criteria of the ranking that the scoring of this run will not be able to answer, a sentence each."""
+    try:
+        return [missing(found) for found in wanted(spec.rank).values() if not PASSES[found.needs].wanted(spec.score)]
+    except UserError as error:
+        return [str(error)]
 
 
 def _readable(found: list[str]) -> list[str]:
@@ -140,8 +151,8 @@ def disk_free() -> int:
 def measured_rate(spec: RunSpec) -> Rate | None:
     """Distillation speed of finished runs with the same teacher, block length and kind of device on this machine; None without any."""
     found = []
-    for run in all_runs()[:20]:
-        earlier = run.spec
+    for known in cached.known_runs()[:20]:
+        run, earlier = known.run, known.spec
         same = (earlier.kind, earlier.model, earlier.data.seq_len, earlier.device) == (
             "distill",
             spec.model,

@@ -8,10 +8,12 @@ from app import cached, state
 from app.cached import KnownRun
 from app.state import Draft
 from app.ui import empty_state, user_errors
-from core.report.format import count, duration, percent, plural
+from core.report.format import count, duration, listed, percent, plural
 from core.runs import control
 from core.runs.folder import Run
+from core.score.passes import Pass, wanted
 from core.score.store import Scores, all_scores
+from core.specs import DataSpec, ScoreSpec
 
 WATCH_SECONDS = 1.5
 
@@ -28,11 +30,37 @@ def panel(draft: Draft) -> None:
         return
     if run is not None and (error := run.status().error):
         st.error(f"{error['message']} {error.get('hint', '')}", title="The last scoring did not finish", icon=":material/error:")
-    removal = f"; then every layer is left out in turn on {plural(draft.score.ppl_blocks, 'block')}" if draft.score.ppl_blocks else ""
-    tokens = count(draft.data.calibration_blocks * draft.data.seq_len)
-    st.markdown(f"{tokens} tokens go through the model once{removal}. {_estimate(draft)}")
-    if st.button("Compute importance", key="compute_importance", type="primary", icon=":material/play_arrow:", shortcut="Ctrl+Enter"):
+    st.markdown(_plan_said(draft))
+    problems = draft.run_spec(kind="score").problems()
+    for problem in problems:
+        st.error(problem, icon=":material/error:")
+    if st.button(
+        "Compute importance",
+        key="compute_importance",
+        type="primary",
+        icon=":material/play_arrow:",
+        shortcut="Ctrl+Enter",
+        disabled=bool(problems),
+    ):
         start(draft)
+
+
+def _plan_said(draft: Draft) -> str:
+    """What would be measured, what is there already, and how long the rest takes."""
+    made = cached.made_passes(draft)
+    tokens = count(draft.data.calibration_blocks * draft.data.seq_len)
+    todo = [item for item in wanted(draft.score) if item.name not in made]
+    names = listed([_pass_said(item, draft.score) for item in todo])
+    reused = listed([item.title.lower() for item in wanted(draft.score) if item.name in made])
+    there = f" Already measured on this text, and used again: {reused}." if made else ""
+    return f"To be measured on {tokens} tokens: {names or 'nothing new'}.{there} {_estimate(draft, todo)}"
+
+
+def _pass_said(item: Pass, score: ScoreSpec) -> str:
+    """A pass by its name, with how much of the text it looks at where that is not all."""
+    blocks = {"gradients": score.gradient_blocks, "removal": score.ppl_blocks, "windows": score.ppl_blocks, "greedy": score.ppl_blocks}
+    title = item.title.lower()
+    return f"{title} ({plural(blocks[item.name], 'block')})" if item.name in blocks else title
 
 
 def fetch_offer(draft: Draft) -> None:
@@ -66,11 +94,10 @@ def score_run(draft: Draft, runs: list[KnownRun]) -> Run | None:
 def _scored(scores: Scores) -> None:
     """Say what the scores are, and lead on."""
     made = time.strftime("%d %b %Y, %H:%M", time.localtime(scores.meta["created"]))
-    losses = (
-        f" The loss without each layer was measured on {plural(scores.meta['score']['ppl_blocks'], 'block')}." if scores.has_losses else ""
-    )
+    score = ScoreSpec.from_dict(scores.meta["score"])
+    measured = listed([_pass_said(item, score) for item in wanted(score)])
     st.markdown(
-        f":green[:material/check_circle:] Scored on {made} with {count(scores.meta['tokens'])} tokens, in {duration(scores.meta['seconds'])}.{losses}"
+        f":green[:material/check_circle:] Scored on {made} with {count(scores.meta['tokens'])} tokens, in {duration(scores.meta['seconds'])}: {measured}."
     )
     if st.button("See the importance", key="see_importance", type="primary", icon=":material/arrow_forward:"):
         state.go("importance")
@@ -100,13 +127,33 @@ def _watch(run_id: str) -> None:
         st.rerun(scope="fragment")
 
 
-def _estimate(draft: Draft) -> str:
-    """How long scoring will take, if this model was scored here before; else that nobody knows."""
-    tokens = draft.data.calibration_blocks * draft.data.seq_len
-    before = next(
-        (scores.meta for scores in all_scores() if scores.meta["model"] == draft.model and scores.meta["score"] == draft.score.to_dict()),
-        None,
-    )
-    if before is None:
+def _estimate(draft: Draft, todo: list[Pass]) -> str:
+    """How long these passes will take, if this model had each of them made here before; else that nobody knows."""
+    before = [scores for scores in all_scores() if scores.meta["model"] == draft.model]
+    if not before:
         return "How long that takes is not known yet: this model has not been scored on this machine."
-    return f"{duration(before['seconds'] * tokens / before['tokens'], estimated=True)}, going by the last scoring of this model here."
+    seconds = [_seconds(item, draft, before) for item in todo]
+    known = sum(value for value in seconds if value is not None)
+    if None in seconds:
+        new = listed([item.title.lower() for item, value in zip(todo, seconds, strict=True) if value is None])
+        return f"How long that takes is not known yet: {new} of this model {'was' if seconds.count(None) == 1 else 'were'} not measured here before."
+    return f"{duration(known, estimated=True)}, going by earlier scorings of this model here."
+
+
+def _seconds(item: Pass, draft: Draft, before: list[Scores]) -> float | None:
+    """How long a pass took before, scaled to the tokens that it would look at now."""
+    for scores in before:
+        took = cached.pass_seconds(scores.meta["passes"][item.name]) if scores.has(item.name) else None
+        if took is not None:
+            then = _work(item, ScoreSpec.from_dict(scores.meta["score"]), DataSpec.from_dict(scores.meta["data"]))
+            return took * _work(item, draft.score, draft.data) / then
+    return None
+
+
+def _work(item: Pass, score: ScoreSpec, data: DataSpec) -> float:
+    """What a pass takes, in tokens of a forward pass up to a factor that is the same for all settings."""
+    times = {
+        "gradients": score.gradient_blocks, "removal": score.ppl_blocks, "windows": score.ppl_blocks * len(score.windows),
+        "greedy": score.ppl_blocks * score.greedy,
+    }  # fmt: skip
+    return data.seq_len * times.get(item.name, data.calibration_blocks)

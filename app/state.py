@@ -67,22 +67,21 @@ def lost_draft() -> str | None:
     return name
 
 
-def update_draft(**changes: Any) -> Draft:
+def update_draft(**changes: Any) -> None:
     """Replace fields of the draft, store it, and remember the step for ``undo``; a new model or text begins anew."""
     old = draft()
     new = replace(old, **changes)
     if new == old:
-        return old
+        return
     same_subject = (new.model, new.data, new.score) == (old.model, old.data, old.score)
     st.session_state[UNDO] = [*st.session_state.get(UNDO, []), _store(old)][-MAX_UNDO:] if same_subject else []
     st.session_state[REDO] = []
     _name(DRAFT, _store(new))
-    return new
 
 
-def update_targets(**changes: int | None) -> Draft:
+def update_targets(**changes: int | None) -> None:
     """Replace some of the targets and keep the others."""
-    return update_draft(targets=replace(draft().targets, **changes))
+    update_draft(targets=replace(draft().targets, **changes))
 
 
 def undo() -> None:

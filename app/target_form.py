@@ -1,6 +1,7 @@
 """The target sliders: each offers only what can be built, shows the model's own value, and writes into the draft."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import streamlit as st
 
@@ -10,7 +11,7 @@ from core.model.card import Card
 from core.model.dims import Dims, resized
 from core.plan.presets import ffn_choices
 from core.plan.sizes import head_choices, hidden_choices, nearest_sizes
-from core.specs import Targets
+from core.specs import RankSpec, Targets
 
 HIDDEN_STEP = 8
 """Hidden sizes that are multiples of this are offered as the fast ones, where the heads allow any such."""
@@ -34,6 +35,18 @@ def sliders(card: Card, targets: Targets) -> None:
     _choices(f"Hidden size (model: {own.hidden})", "hidden", _hidden(card, now, fast), now.hidden, _setter("hidden_size", own.hidden))
     st.toggle("Any size that can be loaded", help="Off: only multiples of 64 neurons and of 8 channels, which run fastest.",
               **bind("any_size", not fast, lambda value: state.remember("any_size", value)))  # fmt: skip
+    _rounds(state.draft().rank)
+
+
+def _rounds(rank: RankSpec) -> None:
+    """Whether a run cuts at once or bit by bit."""
+    st.number_input(
+        "Rounds of scoring and cutting", 1, step=1, help="1 cuts at once by the importance that you see. More cut a part, score what is left, "
+        "and cut again: a run then takes as many scorings. The Minitron paper found no gain from it.",
+        **bind("rounds", rank.rounds, lambda value: state.update_draft(rank=replace(state.draft().rank, rounds=value))),
+    )  # fmt: skip
+    if rank.rounds > 1:
+        st.caption("What stays is shown as one round would choose it; the run will choose anew after every round.")
 
 
 def _head_sliders(own: Dims, now: Dims) -> None:

@@ -1,5 +1,8 @@
-"""What importance costs: all activation criteria against a bare forward, and layer removal against its naive loop."""
+"""What importance costs: every pass against a bare forward of the body or against its naive form, and how it grows."""
 
+import multiprocessing
+import resource
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,60 +14,127 @@ from core.data.blocks import build
 from core.model.checkpoint import load_model
 from core.model.head import body
 from core.model.source import resolve
-from core.score.depth import losses_without
+from core.score.covariances import CovarianceAccumulator
+from core.score.depth import Remover, greedy_removal, losses_without
 from core.score.width import WidthAccumulator
 from core.specs import EMBEDDED_MODEL, DataSpec
+
+GREEDY_LAYERS = 3
 
 
 def measure(*, quick: bool) -> Outcome:
     """Time scoring on the embedded model and text."""
     folder = resolve(EMBEDDED_MODEL)
     model = load_model(folder)
-    config = model.config.to_dict()
     blocks_NT = torch.from_numpy(build(DataSpec(), folder).calibration_NT[:2].astype(np.int64))
-    batch = blocks_NT[:1, :128] if quick else blocks_NT
-    removal = blocks_NT[:1, :64] if quick else blocks_NT[:1, :256]
-    accumulator = WidthAccumulator(config)
+    batch, removal = (blocks_NT[:1, :128], blocks_NT[:1, :64]) if quick else (blocks_NT, blocks_NT[:1, :256])
+    forward = interleaved(forwards(model, batch), 2 if quick else 9)
+    depth = interleaved(removals(model, removal), 1 if quick else 3)
+    bars = [
+        ("scoring / bare forward of the body", ratio(forward, "width and block importance", "bare forward"), "<= 1.05"),
+        ("scoring and covariances / bare forward", ratio(forward, "and covariances", "bare forward"), "<= 1.5"),
+        ("removal losses of all layers / naive loop", ratio(depth, "removal with prefix reuse", "naive removal"), "<= 0.45"),
+        (f"greedy removal of {GREEDY_LAYERS} layers / naive loop", ratio(depth, "greedy removal", "naive greedy"), "<= 0.35"),
+        ("largest deviation of time a token from linear", growth(model, blocks_NT[:1], quick), "<= 0.25"),
+        ("peak memory over a bare forward's / (a layer's activations + accumulators)", memory(model, batch), "<= 1.2"),
+    ]
+    return Outcome(
+        settings={"model": "SmolLM2-135M", "scored tokens": batch.numel(), "removal tokens": removal.numel(), "threads": torch.get_num_threads()},
+        bars=[Bar(name=name, value=value, limit=limit) for name, value, limit in bars],
+        rows=timing_rows(forward | depth),
+    )  # fmt: skip
+
+
+def forwards(model: Any, batch: torch.Tensor) -> dict[str, Callable[[], Any]]:
+    """A bare forward pass, and what rides on one."""
+    config = model.config.to_dict()
+    width, covariances = WidthAccumulator(config), CovarianceAccumulator(model, config)
 
     def bare() -> None:
         with torch.no_grad():
             body(model)(batch, use_cache=False)
 
-    width = interleaved({"bare forward": bare, "width and block importance": lambda: accumulator.feed(model, batch)}, 2 if quick else 5)
-    depth = interleaved(
-        {
-            "naive removal loop": lambda: naive_removal(model, removal),
-            "removal with prefix reuse": lambda: list(losses_without(model, config, removal)),
-        },
-        1 if quick else 2,
-    )
-    return Outcome(
-        settings={
-            "model": "SmolLM2-135M",
-            "scored tokens": batch.numel(),
-            "removal tokens": removal.numel(),
-            "threads": torch.get_num_threads(),
-        },
-        bars=[
-            Bar(
-                name="scoring / bare forward of the body", value=ratio(width, "width and block importance", "bare forward"), limit="<= 1.15"
-            ),
-            Bar(
-                name="removal losses of all layers / naive loop",
-                value=ratio(depth, "removal with prefix reuse", "naive removal loop"),
-                limit="<= 0.6",
-            ),
-        ],
-        rows=timing_rows(width | depth),
-    )
+    def both() -> None:
+        with covariances.hooks(model):
+            width.feed(model, batch)
+
+    return {"bare forward": bare, "width and block importance": lambda: width.feed(model, batch), "and covariances": both}
 
 
-def naive_removal(model: Any, ids_BT: torch.Tensor) -> list[float]:
-    """The loss of the whole model and without each layer, every time by a full forward of a model that lacks the layer."""
-    layers, losses = model.model.layers, []
-    for skipped in (None, *range(len(layers))):
-        model.model.layers = nn.ModuleList(layer for i, layer in enumerate(layers) if i != skipped)
-        with torch.no_grad():
-            losses.append(float(model(ids_BT, labels=ids_BT, use_cache=False).loss))
+def removals(model: Any, ids_BT: torch.Tensor) -> dict[str, Callable[[], Any]]:
+    """Removing every layer in turn, and removing some one after the other: naive, and ours."""
+    config = model.config.to_dict()
+
+    def greedy() -> None:
+        removal = greedy_removal([Remover(model, config, ids_BT)], lambda layer, loss: None)
+        for _ in range(GREEDY_LAYERS):
+            next(removal)
+
+    return {
+        "naive removal": lambda: naive_removal(model, ids_BT, range(len(model.model.layers))),
+        "removal with prefix reuse": lambda: list(losses_without(model, config, ids_BT)),
+        "naive greedy": lambda: naive_greedy(model, ids_BT),
+        "greedy removal": greedy,
+    }
+
+
+def naive_loss(model: Any, ids_BT: torch.Tensor, kept: list[int]) -> float:
+    """The loss of a model of some of its layers, by a full forward."""
+    layers = model.model.layers
+    model.model.layers = nn.ModuleList(layers[i] for i in kept)
+    with torch.no_grad():
+        loss = float(model(ids_BT, labels=ids_BT, use_cache=False).loss)
     model.model.layers = layers
-    return losses
+    return loss
+
+
+def naive_removal(model: Any, ids_BT: torch.Tensor, present: Any) -> list[float]:
+    """The loss of the model without each layer."""
+    return [naive_loss(model, ids_BT, [i for i in present if i != skipped]) for skipped in present]
+
+
+def naive_greedy(model: Any, ids_BT: torch.Tensor) -> list[int]:
+    """Layers removed one by one, every candidate by a full forward."""
+    present = list(range(len(model.model.layers)))
+    for _ in range(GREEDY_LAYERS):
+        losses = naive_removal(model, ids_BT, present)
+        del present[losses.index(min(losses))]
+    return present
+
+
+def memory(model: Any, batch: torch.Tensor) -> float:
+    """What scoring adds to the peak memory of a bare forward, as a share of one layer's activations of the batch and the accumulators."""
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        bare, scored = pool.map(peak_bytes, [(False, batch.numpy()), (True, batch.numpy())], chunksize=1)
+    config, accumulator = model.config, WidthAccumulator(model.config.to_dict())
+    widths = 6 * config.hidden_size + 3 * config.intermediate_size + 2 * config.num_key_value_heads * accumulator.dims.head_dim
+    allowed = 4 * batch.numel() * widths + sum(array.nbytes for array in accumulator.arrays().values())
+    return (scored - bare) / allowed
+
+
+def peak_bytes(task: tuple[bool, np.ndarray]) -> int:
+    """Largest resident memory of a fresh process that runs the body over a batch, scoring it or not."""
+    scoring, batch = task
+    model = load_model(resolve(EMBEDDED_MODEL))
+    ids_BT, accumulator = torch.from_numpy(batch), WidthAccumulator(model.config.to_dict())
+    with torch.no_grad():
+        accumulator.feed(model, ids_BT) if scoring else body(model)(ids_BT, use_cache=False)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def growth(model: Any, ids_BT: torch.Tensor, quick: bool) -> float:
+    """Scoring time a token over 1, 2, 4 and 8 blocks of equal length: largest share by which one differs from their median."""
+    config, block = model.config.to_dict(), ids_BT[:, :128]
+    sizes = (1, 2) if quick else (1, 2, 4, 8)
+
+    def scored(blocks: int) -> Callable[[], None]:
+        def run() -> None:
+            accumulator = WidthAccumulator(config)
+            for _ in range(blocks):
+                accumulator.feed(model, block)
+
+        return run
+
+    seconds = interleaved({str(size): scored(size) for size in sizes}, 1 if quick else 5)
+    rates = [float(np.median(seconds[str(size)])) / size for size in sizes]
+    return max(abs(rate / float(np.median(rates)) - 1) for rate in rates)

@@ -1,6 +1,7 @@
 """The command line: every screen of the dashboard is also a command, and both leave the same run folders behind."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,10 @@ def _command(kind: str) -> Callable[..., None]:
 
     def command(**values: Any) -> None:
         given = {offered[name].path: tuple(value) if offered[name].many else value for name, value in values.items()}
-        in_foreground(create(spec_from(kind, given)))
+        spec = spec_from(kind, given)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and assist(spec):
+            return
+        in_foreground(create(spec))
 
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=_annotation(option), default=_default(option))
@@ -86,6 +90,25 @@ def _panel(option: Option) -> str:
 
 for _kind, _help in WHAT.items():
     app.command(_kind, help=_help)(_command(_kind))
+
+
+def assist(spec: RunSpec) -> bool:
+    """As one of several processes (``accelerate launch``): take a share of a scoring that the first process leads.
+
+    Returns:
+        Whether this process has done its part; the first leads the run like any other.
+
+    Raises:
+        UserError: this kind of run is not shared among processes.
+    """
+    if spec.kind != "score":
+        raise UserError(f"Only score is shared among processes; start {spec.kind} without a launcher.")
+    if os.environ.get("RANK", "0") == "0":
+        return False
+    from core.runs.steps import share_scoring
+
+    share_scoring(spec)
+    return True
 
 
 def in_foreground(run: Run) -> None:
@@ -192,17 +215,36 @@ def report(
     console.print(f"Report: {write_report(found, output or found.path / 'report.html')}", highlight=False, soft_wrap=True)
 
 
+@app.command()
+def criteria() -> None:
+    """List the criteria of importance: for which units, what they measure, where they come from."""
+    from core.score.criteria import CRITERIA
+    from core.score.passes import PASSES
+
+    rows = [
+        {"for": found.axis, "name": found.name, "criterion": found.title, "measures": found.says, "from": found.paper,
+         "measured": PASSES[found.needs].advice or "always"}
+        for found in CRITERIA.values()
+    ]  # fmt: skip
+    table("Criteria of importance", rows)
+
+
 @app.command("runs")
 def list_runs() -> None:
     """List all runs, newest first."""
-    rows = [
-        {"run": found.id, "state": (status := found.status()).state, "phase": status.phase or fmt.MISSING, "name": found.spec.name}
-        for found in all_runs()
-    ]
+    rows = [_run_row(found) for found in all_runs()]
     if rows:
         table("Runs", rows)
     else:
         console.print(f"No runs yet in {home()}. Start one with: python -m core demo", highlight=False)
+
+
+def _run_row(found: Run) -> dict[str, str]:
+    try:
+        status = found.status()
+        return {"run": found.id, "state": status.state, "phase": status.phase or fmt.MISSING, "name": found.spec.name}
+    except UserError as error:  # another version's run must not hide the others
+        return {"run": found.id, "state": "not readable", "phase": fmt.MISSING, "name": str(error)}
 
 
 @app.command()

@@ -62,7 +62,7 @@ def _options(spec: Spec, name: str, prefix: str) -> list[Option]:
     if isinstance(value, Spec):
         return [option for field in dataclasses.fields(value) for option in _options(value, field.name, f"{path}.")]
     hint = get_type_hints(type(spec))[name]
-    kind = next((part for part in (hint, *get_args(hint)) if part in (int, float, str)), str)
+    kind = next((part for part in (hint, *get_args(hint)) if part in (bool, int, float, str)), str)
     plain = tuple(item.source if isinstance(item, TextSpec) else item for item in value) if isinstance(value, tuple) else value
     return [
         Option(

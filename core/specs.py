@@ -135,33 +135,65 @@ class DataSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSpec(Spec):
-    """Which importance is computed. All nine aggregations come with it; block importance too."""
+    """Which importance is computed. Each group of fields is one pass over the text, stored by itself (see ``core.score.passes``)."""
 
-    neuron_site: str = "down_input"
-    """``down_input``: act(gate) * up, what the down projection reads. ``pre_activation``: X W1, as the paper prints it."""
+    shards: int = 4
+    """Parts of the calibration set, scored each by itself and merged exactly: they tell how sure a ranking is, and processes share them."""
     ppl_blocks: int = 4
-    """Calibration blocks on which the perplexity after removing each layer is measured; 0 leaves that out."""
+    """Calibration blocks on which the loss after removing each layer is measured; 0 leaves that out."""
+    gradient_blocks: int = 0
+    """Calibration blocks on which Taylor and Fisher importance are measured, by gradients; 0 leaves that out."""
+    covariances: bool = False
+    """Whether the units' covariances are measured, for ridge leverage, OBS and the contribution criteria that need them."""
+    ridge: float = 0.01
+    """Ridge of leverage and OBS, as a share of the mean variance of a layer's units."""
+    pre_activation: bool = False
+    """Whether neurons are measured before their activation too, X W1, as the paper prints it."""
+    windows: tuple[int, ...] = ()
+    """Lengths of runs of layers whose loss after removal is measured, on ppl_blocks."""
+    greedy: int = 0
+    """Layers to remove one after the other, each time the one whose loss hurts least, on ppl_blocks; 0 leaves that out."""
     batch_size: int = 4
     """Blocks a forward pass. Does not change the scores."""
 
     def own_problems(self) -> list[tuple[str, str]]:
-        negative = [("ppl_blocks", f"must be 0 or more, got {self.ppl_blocks}.")] if self.ppl_blocks < 0 else []
-        return one_of(("down_input", "pre_activation"), neuron_site=self.neuron_site) + positive(batch_size=self.batch_size) + negative
+        names = ("ppl_blocks", "gradient_blocks", "greedy")
+        found = [(name, f"must be 0 or more, got {getattr(self, name)}.") for name in names if getattr(self, name) < 0]
+        if (self.windows or self.greedy) and not self.ppl_blocks:
+            found.append(("ppl_blocks", "must be above 0 for windows and greedy, which measure losses on them."))
+        if 0 < self.gradient_blocks < self.shards:
+            found.append(("gradient_blocks", f"must be 0 or at least the {self.shards} shards, got {self.gradient_blocks}."))
+        found += [("windows", f"must hold lengths of 1 or more, got {length}.") for length in self.windows if length < 1]
+        return found + positive(shards=self.shards, batch_size=self.batch_size, ridge=self.ridge)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankSpec(Spec):
-    """How stored scores become a ranking. Costs no model call."""
+    """How stored scores become a ranking. Costs no model call. ``python -m core criteria`` lists the criteria."""
 
-    batch: str = "l2"
-    """Aggregation over the calibration blocks."""
-    sequence: str = "mean"
-    """Aggregation over the tokens of a block."""
+    heads: str = "activation"
+    """Criterion for attention heads."""
+    neurons: str = "activation"
+    """Criterion for FFN neurons."""
+    channels: str = "activation"
+    """Criterion for embedding channels."""
     depth: str = "bi"
-    """``bi`` (block importance) or ``ppl`` (loss after removing the layer)."""
+    """Criterion for layers."""
+    batch: str = "l2"
+    """Aggregation over the calibration blocks, of criteria that aggregate activations."""
+    sequence: str = "mean"
+    """Aggregation over the tokens of a block, of criteria that aggregate activations."""
+    protect_first: int = 0
+    """Layers at the start that are never removed."""
+    protect_last: int = 0
+    """Layers at the end that are never removed."""
+    rounds: int = 1
+    """Rounds of scoring and cutting; 1 scores once. The paper found no gain from more."""
 
     def own_problems(self) -> list[tuple[str, str]]:
-        return one_of(AGGREGATIONS, batch=self.batch, sequence=self.sequence) + one_of(("bi", "ppl"), depth=self.depth)
+        names = ("protect_first", "protect_last")
+        negative = [(name, f"must be 0 or more, got {getattr(self, name)}.") for name in names if getattr(self, name) < 0]
+        return one_of(AGGREGATIONS, batch=self.batch, sequence=self.sequence) + negative + positive(rounds=self.rounds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +284,7 @@ class EvalSpec(Spec):
         return positive(max_new_tokens=self.max_new_tokens, batch_size=self.batch_size)
 
 
+SCORING_KINDS = ("score", "prune", "distill")
 RUN_KINDS = ("score", "prune", "distill", "evaluate", "generate")
 
 
@@ -280,6 +313,12 @@ class RunSpec(Spec):
     """A folder that also receives the finished model; it must not exist yet, or be empty."""
 
     def own_problems(self) -> list[tuple[str, str]]:
-        return one_of(RUN_KINDS, kind=self.kind) + (
-            [] if self.model.strip() else [("model", "is empty; name a folder, a hub id, or 'embedded'.")]
-        )
+        found = one_of(RUN_KINDS, kind=self.kind)
+        if not self.model.strip():
+            found.append(("model", "is empty; name a folder, a hub id, or 'embedded'."))
+        if self.kind in SCORING_KINDS and self.data.calibration_blocks < self.score.shards:
+            blocks, shards = self.data.calibration_blocks, self.score.shards
+            found.append(
+                ("shards", f"cannot be {shards} with {blocks} calibration blocks; lower it to at most {blocks}, or take more blocks.")
+            )
+        return found

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import cached, charts, forms, preview, scoring, state
+from app import cached, charts, forms, preview, score_form, scoring, state
 from app.ui import command_box, page_header, user_errors
 from core.report.architecture_figures import parameter_bar
 from core.report.command import command_of
@@ -43,6 +43,6 @@ with st.expander("A look at the text", icon=":material/article:"):
     preview.show(draft, card)
 
 st.subheader("Importance", anchor=False)
-forms.score_choice(draft)
+score_form.choice(draft, card)
 scoring.panel(draft)
 command_box(command_of(draft.run_spec(kind="score")))

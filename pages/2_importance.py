@@ -2,12 +2,14 @@
 
 import streamlit as st
 
-from app import cached, importance_views, scoring, state
+from app import agreement_view, cached, importance_views, scoring, state
+from app.subject import subject_of
 from app.ui import command_box, page_header, user_errors
 from core.report.command import command_of
 
 VIEWS = {
     "Layers": importance_views.layers, "Heads": importance_views.heads, "Neurons": importance_views.neurons, "Embedding": importance_views.channels,
+    "Agreement": agreement_view.agreement,
 }  # fmt: skip
 
 page_header("Importance", "What each part of the model is worth on your text. What the draft cuts is hollow or crossed.")
@@ -29,5 +31,5 @@ view = st.segmented_control(
     "View", list(VIEWS), default="Layers", required=True, key="view", bind="query-params", label_visibility="collapsed"
 )
 with user_errors():
-    VIEWS[view](importance_views.subject_of(draft, card, scores))
+    VIEWS[view](subject_of(draft, card, scores))
 command_box(command_of(draft.run_spec(kind="score")))

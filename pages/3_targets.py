@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import cached, charts, state, target_form
+from app.subject import subject_of
 from app.ui import command_box, page_header, user_errors
 from core.model.dims import resized
 from core.plan.sizes import problems
@@ -82,10 +83,13 @@ with outcome:
         if st.button("Compute importance", key="to_importance", icon=":material/arrow_forward:"):
             state.go("importance")
         picture = architecture_strip(card.dims, resized(card.dims, draft.targets))
+    elif complaint := (subject := subject_of(draft, card, scores)).complaint:
+        st.warning(complaint, title="What stays is not known", icon=":material/science:")
+        if st.button("Choose another criterion", key="to_importance", icon=":material/arrow_forward:"):
+            state.go("importance")
+        picture = architecture_strip(card.dims, resized(card.dims, draft.targets))
     else:
-        with user_errors():
-            kept = cached.shares(scores, scores.key, card.config, draft.targets, draft.rank)
-            masks = cached.masks(scores, scores.key, card.config, draft.targets, draft.rank)
+        kept, masks = cached.shares(scores, scores.key, card.config, draft.targets, draft.rank), subject.masks
         st.markdown("**Importance that stays**")
         with st.grid(4, min_column_width=120):
             for axis, label in (("layers", "Layers"), ("heads", "Heads"), ("neurons", "FFN neurons"), ("channels", "Channels")):

@@ -8,7 +8,6 @@ from core.report import format as fmt
 from core.report.command import command_of
 from core.report.tables import title_of
 from core.runs import control
-from core.runs.folder import all_runs
 from core.specs import Targets
 
 NEW = "new"
@@ -16,7 +15,7 @@ NEW = "new"
 
 page_header("Prune & distill", "Cut the model as planned, let it regrow from the uncut one, and watch it come back.")
 
-runs = {run.id: run for run in all_runs() if run.spec.kind != "generate"}
+runs = {known.run.id: known.run for known in cached.known_runs() if known.spec.kind != "generate"}
 active = next((run_id for run_id, run in runs.items() if run.status().live), NEW)
 wanted = state.run_id() or active
 if wanted != NEW and wanted not in runs:

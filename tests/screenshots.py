@@ -7,19 +7,25 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
+from app.cached import known_runs
 from app.state import Draft
 from core.files import write_json
-from core.runs.folder import Run, all_runs
+from core.runs.folder import Run
 from core.workspace import ROOT, home, room
 from tests.browser.conftest import FLAGS, chromium, serve
 
 IMAGES = ROOT / "docs" / "images"
 WAIT_MS = 30_000
+PAGES = {
+    "model": "", "importance": "importance?view=Heads", "agreement": "importance?view=Agreement", "targets": "targets", "distill": "distill",
+    "compare": "compare",
+}  # fmt: skip
+"""Picture -> what is opened for it."""
 
 
 def main() -> None:
     """Take all pictures."""
-    run = next((run for run in all_runs() if run.spec.kind == "distill" and run.status().state == "done"), None)
+    run = next((known.run for known in known_runs() if known.spec.kind == "distill" and known.status.state == "done"), None)
     if run is None:
         raise SystemExit("There is no finished distillation to show. Make one with: make demo")
     IMAGES.mkdir(parents=True, exist_ok=True)
@@ -38,11 +44,9 @@ def take(page: Page, address: str, run: Run, folder: Path, suffix: str) -> None:
     spec = run.spec
     draft = Draft(model=spec.model, data=spec.data, score=spec.score, rank=spec.rank, targets=spec.targets)
     write_json(room("drafts") / f"{draft.identity()}.json", draft.to_dict())
-    for name in ("model", "importance", "targets", "distill", "compare"):
-        page.goto(f"{address}/{name if name != 'model' else ''}?draft={draft.identity()}&run={run.id}")
+    for name, path in PAGES.items():
+        page.goto(f"{address}/{path}{'&' if '?' in path else '?'}draft={draft.identity()}&run={run.id}")
         expect(page.get_by_test_id("stHeading").first).to_be_visible()
-        if name == "importance":
-            page.get_by_role("radio", name="Heads").click()
         page.wait_for_timeout(6000)
         page.screenshot(path=folder / f"{name}{suffix}.png", full_page=name != "importance")
         print(folder / f"{name}{suffix}.png")

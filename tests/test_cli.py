@@ -8,7 +8,7 @@ import pytest
 
 from core.options import PARTS, options, spec_from
 from core.report.command import command_of
-from core.specs import DataSpec, DistillSpec, EvalSpec, RunSpec, Targets, TextSpec
+from core.specs import DataSpec, DistillSpec, EvalSpec, RankSpec, RunSpec, ScoreSpec, Targets, TextSpec
 from core.workspace import ROOT
 from tests.tiny import save_tiny
 
@@ -50,6 +50,8 @@ def test_no_two_options_share_a_flag_and_all_but_the_plainest_are_explained(kind
         RunSpec(kind="distill"),
         RunSpec(kind="distill", targets=Targets(intermediate_size=896), distill=DistillSpec(steps=3, learning_rate=1e-4, seed=7)),
         RunSpec(kind="prune", data=DataSpec(text=TextSpec(source="a b.txt", column="body"), elsewhere=()), output="out"),
+        RunSpec(kind="score", score=ScoreSpec(covariances=True, windows=(3, 10), greedy=2)),
+        RunSpec(kind="prune", rank=RankSpec(neurons="taylor", depth="kl", protect_last=1), score=ScoreSpec(gradient_blocks=8)),
         RunSpec(kind="generate", against=("one", "two"), evaluate=EvalSpec(prompts=("it's a", "b"))),
     ],
 )
@@ -69,6 +71,34 @@ def test_the_command_shown_on_a_page_gives_back_the_page_s_spec(spec: RunSpec, m
     assert done.exit_code == 0, done.output
     assert made == [spec]
     assert spec_from(spec.kind, {}) == RunSpec(kind=spec.kind)
+
+
+def test_every_criterion_is_listed_with_its_paper_and_how_to_have_it_measured() -> None:
+    from typer.testing import CliRunner
+
+    from core import cli
+    from core.score.criteria import CRITERIA
+
+    told = "".join(CliRunner().invoke(cli.app, ["criteria"], env={"COLUMNS": "300"}).output.split())
+    for found in CRITERIA.values():
+        assert found.says, found.name
+        assert found.paper, found.name
+        assert f"{found.name}│" in told
+
+
+def test_a_run_of_another_version_does_not_hide_the_others(workspace: Path) -> None:
+    from typer.testing import CliRunner
+
+    from core import cli
+    from core.files import write_json
+    from core.runs.folder import create
+
+    runs = [create(RunSpec(kind="score", name=name)) for name in ("readable", "foreign")]
+    write_json(runs[1].path / "spec.json", {**runs[1].spec.to_dict(), "unheard_of": 1})
+    done = CliRunner().invoke(cli.app, ["runs"], env={"COLUMNS": "300"})
+    assert done.exit_code == 0
+    assert "readable" in done.output
+    assert "unheard_of" in done.output
 
 
 def test_inspect_and_plan_need_no_weights(tmp_path: Path) -> None:

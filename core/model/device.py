@@ -1,5 +1,6 @@
 """Which device does the work, and in which number format it computes best."""
 
+import os
 import re
 
 import torch
@@ -13,6 +14,8 @@ def pick(device: str = "auto") -> torch.device:
     Raises:
         UserError: the name is none of these, or this machine has no such device.
     """
+    if device == "auto" and torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))  # one process a device, as launchers start them
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):

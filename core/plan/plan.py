@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from core.errors import UserError
 from core.files import content_hash, read_arrays, replacing
 from core.model.dims import Config, Dims, dims_of, resized
 from core.plan.sizes import problems
-from core.score.store import Scores
+from core.score.criteria.registry import AXES
 from core.specs import RankSpec, Targets
 
 
@@ -73,23 +73,54 @@ class Plan:
 INDICES = ("layers", "kv_heads", "heads", "neurons", "channels")
 
 
-def make_plan(scores: Scores, config: Config, targets: Targets, rank: RankSpec) -> Plan:
+class Importance(Protocol):
+    """What a plan is made from; ``core.score.store.Scores`` is one."""
+
+    @property
+    def dims(self) -> Dims:
+        """Dimensions of the scored model."""
+
+    def importance(self, axis: str, rank: RankSpec, removed: int = 1) -> np.ndarray:
+        """Importance of an axis' units; see ``Scores.importance``."""
+
+
+def make_plan(scores: Importance, config: Config, targets: Targets, rank: RankSpec) -> Plan:
     """Keep the most important units of a scored model, as many as ``targets`` say.
 
     Raises:
         UserError: the targets cannot be met, the message says which and what is nearest; or ``rank`` asks for what was not measured.
     """
-    if found := targets.problems() + rank.problems() + problems(config, targets):
-        raise UserError("\n".join(found))
+    check_plan(config, targets, rank)
     source = dims_of(config)
     if source != scores.dims:
         raise UserError("The scores belong to a model of other dimensions. Score this model first.")
+    return keep_best(scores, source, targets, rank)
+
+
+def check_plan(config: Config, targets: Targets, rank: RankSpec) -> None:
+    """Refuse what no scores could make possible.
+
+    Raises:
+        UserError: the targets cannot be met, or more layers are protected than stay.
+    """
+    if found := targets.problems() + rank.problems() + problems(config, targets):
+        raise UserError("\n".join(found))
+    layers = resized(dims_of(config), targets).layers
+    if rank.protect_first + rank.protect_last > layers:
+        raise UserError(
+            f"{rank.protect_first} layers at the start and {rank.protect_last} at the end are protected, more than the {layers} that stay. "
+            f"Protect fewer, or keep more layers."
+        )
+
+
+def keep_best(scores: Importance, source: Dims, targets: Targets, rank: RankSpec) -> Plan:
+    """``make_plan`` without its questions: sizes between two rounds of cutting need not be ones that can be loaded."""
     dims = resized(source, targets)
-    layers = top(scores.layers(rank.depth), dims.layers)
-    heads, kv_heads = top_heads(scores.heads(rank)[layers], source, dims)
+    layers = top(scores.importance("layers", rank, source.layers - dims.layers), dims.layers)
+    heads, kv_heads = top_heads(scores.importance("heads", rank)[layers], source, dims)
     return Plan(
         targets=targets, rank=rank, source=source, layers=layers, heads=heads, kv_heads=kv_heads,
-        neurons=top(scores.neurons(rank)[layers], dims.ffn), channels=top(scores.channels(rank), dims.hidden),
+        neurons=top(scores.importance("neurons", rank)[layers], dims.ffn), channels=top(scores.importance("channels", rank), dims.hidden),
     )  # fmt: skip
 
 
@@ -123,11 +154,9 @@ def keep_masks(plan: Plan) -> dict[str, np.ndarray]:
     return masks
 
 
-def kept_share(plan: Plan, scores: Scores) -> dict[str, float]:
+def kept_share(plan: Plan, scores: Importance) -> dict[str, float]:
     """Part of the summed importance that the plan keeps, by axis, in [0, 1]."""
-    masks = keep_masks(plan)
-    totals: dict[str, Any] = {
-        "layers": np.clip(scores.layers(plan.rank.depth), 0, None), "heads": scores.heads(plan.rank),
-        "neurons": scores.neurons(plan.rank), "channels": scores.channels(plan.rank),
-    }  # fmt: skip
-    return {name: float(values[masks[name]].sum() / values.sum()) if values.sum() else 1.0 for name, values in totals.items()}
+    masks, removed = keep_masks(plan), plan.source.layers - len(plan.layers)
+    bare = dataclasses.replace(plan.rank, protect_first=0, protect_last=0)
+    totals = {axis: np.clip(scores.importance(axis, bare, removed), 0, None) for axis in AXES}
+    return {axis: float(values[masks[axis]].sum() / values.sum()) if values.sum() else 1.0 for axis, values in totals.items()}

@@ -13,7 +13,9 @@ def command_of(spec: RunSpec) -> str:
     words = ["python", "-m", "core", spec.kind]
     for option in options(spec.kind):
         value = _value(spec, option)
-        if value != option.default:
+        if value != option.default and option.type is bool:
+            words.append(f"--{option.flag}")  # no switch is on by default
+        elif value != option.default:
             for item in (value or [""]) if option.many else [value]:
                 words += [f"--{option.flag}", str(item)]
     return shlex.join(words)

@@ -11,37 +11,39 @@ from plotly.subplots import make_subplots
 
 from core.report.format import listed, number, plural
 from core.report.picture import CLEAR, NEUTRAL, SELECTED, SERIES, Picture, linear_colours, log_colours, plain, shades, ticks
+from core.score.agreement import ranks
+from core.score.criteria import criteria_of
 
 MOST_TARGETS = 2048
 """Heads up to which each gets a click target; more such marks take seconds to draw, so there only the keyboard chooses."""
-DEPTH_MEASURES = {
-    "bi": ("Block importance", "1 − cosine similarity of a layer's input and output"),
-    "ppl": ("Loss when removed", "increase in nats a token"),
-}
 
 
 def layer_bars(scores: dict[str, np.ndarray], kept_L: np.ndarray) -> Picture:
-    """Bars of each depth measure in ``scores`` (keys of ``DEPTH_MEASURES``), in panels with their own units; removed layers are hollow.
+    """Bars of each depth criterion in ``scores`` (by name), in panels with their own units; removed layers are hollow.
+
+    A layer that may not be removed has no finite value and no bar.
 
     A few layers, mostly the first and the last, may tower over the rest; their bars are cut off and carry their value, so
     that those among which the choice is made can be told apart.
     """
-    titles = [f"{DEPTH_MEASURES[measure][0]}: {DEPTH_MEASURES[measure][1]}" for measure in scores]
+    about = criteria_of("layers")
+    titles = [", ".join(filter(None, (about[name].title, about[name].unit))) for name in scores]
     figure = make_subplots(rows=len(scores), shared_xaxes=True, vertical_spacing=0.22, subplot_titles=titles)
     figure.update_annotations(x=0, xanchor="left", yshift=16, font={"size": 13})
     layers = np.arange(len(kept_L))
-    for row, (measure, score_L) in enumerate(scores.items(), start=1):
+    for row, (measure, found_L) in enumerate(scores.items(), start=1):
+        score_L = np.where(np.isfinite(found_L), found_L, np.nan)
         for kept, word in ((True, "kept"), (False, "removed in this draft")):
             chosen = kept_L == kept
             figure.add_bar(
                 x=layers[chosen], y=score_L[chosen], row=row, col=1, name=word, marker=_bar_marker(kept),
-                hovertemplate=f"layer %{{x}}, {word}<br>{DEPTH_MEASURES[measure][0].lower()} %{{y:.3g}}<extra></extra>",
+                hovertemplate=f"layer %{{x}}, {word}<br>{about[measure].title.lower()} %{{y:.3g}}<extra></extra>",
             )  # fmt: skip
         _cut_off(figure, score_L, row)
     plain(figure, 200 * len(scores) + 50).update_layout(barmode="overlay", margin={"t": 44})
     figure.update_xaxes(tickvals=ticks(len(layers), 32), range=[-0.6, len(layers) - 0.4])
     figure.update_xaxes(title_text="layer", row=len(scores), col=1)
-    table = pd.DataFrame({"layer": layers} | {DEPTH_MEASURES[m][0]: s for m, s in scores.items()} | {"kept": kept_L})
+    table = pd.DataFrame({"layer": layers} | {about[m].title: s for m, s in scores.items()} | {"kept": kept_L})
     gone = f"The draft removes {plural(int((~kept_L).sum()), 'layer')}." if not kept_L.all() else "The draft keeps all layers."
     return Picture(figure=figure, alt=" ".join([*(_layers_said(m, s) for m, s in scores.items()), gone]), table=table)
 
@@ -52,8 +54,10 @@ def _bar_marker(kept: bool) -> dict[str, object]:
 
 def _cut_off(figure: go.Figure, score_L: np.ndarray, row: int) -> None:
     """End the axis where most layers end, and write the value of those that go on."""
-    low, top = min(float(score_L.min()), 0.0), 1.6 * float(np.quantile(score_L, 0.85))
-    if top <= 0 or score_L.max() <= 1.5 * top:
+    if np.isnan(score_L).all():
+        return
+    low, top = min(float(np.nanmin(score_L)), 0.0), 1.6 * float(np.nanquantile(score_L, 0.85))
+    if top <= 0 or np.nanmax(score_L) <= 1.5 * top:
         return
     figure.update_yaxes(range=[low, top], row=row, col=1)
     for layer in np.flatnonzero(score_L > top):
@@ -71,11 +75,18 @@ def _cut_off(figure: go.Figure, score_L: np.ndarray, row: int) -> None:
 
 def _layers_said(measure: str, score_L: np.ndarray) -> str:
     least = listed([str(i) for i in np.argsort(score_L, kind="stable")[:3]])
-    return f"{DEPTH_MEASURES[measure][0]} is least for layers {least}, and most for layer {int(np.argmax(score_L))}."
+    most = int(np.argmax(np.where(np.isfinite(score_L), score_L, -np.inf)))
+    return f"{criteria_of('layers')[measure].title} is least for layers {least}, and most for layer {most}."
 
 
 def head_map(
-    score_LH: np.ndarray, kept_LH: np.ndarray, *, group: int = 1, within_layer: bool = True, selected: tuple[tuple[int, int], ...] = ()
+    score_LH: np.ndarray,
+    kept_LH: np.ndarray,
+    *,
+    group: int = 1,
+    within_layer: bool = True,
+    selected: tuple[tuple[int, int], ...] = (),
+    undecided_LH: np.ndarray | None = None,
 ) -> Picture:
     """Heat map of the heads, faded and crossed where the draft cuts, with a click target on every cell.
 
@@ -85,6 +96,7 @@ def head_map(
         group: query heads that share a key-value head; lines part the groups.
         within_layer: colour by the share of the layer's largest score, else by the score itself on a logarithmic scale.
         selected: (layer, head) pairs to ring.
+        undecided_LH: heads that might as well be on the other side of the cut; each gets a small dot in its corner.
     """
     L, H = score_LH.shape
     shade_LH, meaning = shades(score_LH, within_layer)
@@ -100,6 +112,8 @@ def head_map(
             ygap=2,
         )
     figure.add_trace(_crosses(~kept_LH))
+    if undecided_LH is not None and undecided_LH.any():
+        figure.add_trace(_dots(undecided_LH))
     for x, y in selected:
         figure.add_shape(type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"color": SELECTED, "width": 3}, name="selected")
     if score_LH.size <= MOST_TARGETS:
@@ -115,7 +129,10 @@ def head_map(
         showgrid=False,
         fixedrange=True,
     )
-    return Picture(figure=figure, alt=_heads_said(score_LH, kept_LH), table=head_table(score_LH, kept_LH))
+    table = head_table(score_LH, kept_LH)
+    if undecided_LH is not None:
+        table["undecided"] = undecided_LH.ravel()
+    return Picture(figure=figure, alt=_heads_said(score_LH, kept_LH), table=table)
 
 
 def _crosses(cut_LH: np.ndarray) -> go.Scatter:
@@ -125,6 +142,13 @@ def _crosses(cut_LH: np.ndarray) -> go.Scatter:
     x = np.stack([layer_N - 0.2, layer_N + 0.2, gap_N, layer_N - 0.2, layer_N + 0.2, gap_N], axis=1)
     y = np.stack([head_N - 0.15, head_N + 0.15, gap_N, head_N + 0.15, head_N - 0.15, gap_N], axis=1)
     return go.Scatter(x=x.ravel(), y=y.ravel(), mode="lines", name="pruned", line={"width": 1.5, "color": NEUTRAL}, hoverinfo="skip")
+
+
+def _dots(undecided_LH: np.ndarray) -> go.Scatter:
+    """A dot that shows on every colour of the map, in the upper right corner of a cell."""
+    layer_N, head_N = np.nonzero(undecided_LH)
+    marker = {"size": 7, "color": "#FFFFFF", "line": {"color": "#1C211E", "width": 1.5}}
+    return go.Scatter(x=layer_N + 0.32, y=head_N - 0.3, mode="markers", name="undecided", marker=marker, hoverinfo="skip")
 
 
 def _click_targets(score_LH: np.ndarray, kept_LH: np.ndarray) -> go.Scatter:
@@ -147,14 +171,6 @@ def head_table(score_LH: np.ndarray, kept_LH: np.ndarray) -> pd.DataFrame:
         {"layer": layer, "head": head, "importance": score_LH.ravel(), "rank in layer": ranks(score_LH).ravel(),
          "percentile": percentile, "kept": kept_LH.ravel()}
     )  # fmt: skip
-
-
-def ranks(score_LN: np.ndarray) -> np.ndarray:
-    """Place of each score in its row, ``[L, N]``; 1 is the largest, ties in order of index."""
-    order_LN = np.argsort(-score_LN, axis=1, kind="stable")
-    rank_LN = np.empty_like(order_LN)
-    np.put_along_axis(rank_LN, order_LN, np.arange(1, score_LN.shape[1] + 1)[None], axis=1)
-    return rank_LN
 
 
 def _heads_said(score_LH: np.ndarray, kept_LH: np.ndarray) -> str:

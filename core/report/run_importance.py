@@ -1,6 +1,7 @@
 """The importance that a run's plan was made from, in pictures, with what the plan kept."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ def importance_pictures(results: Mapping[str, Any], plan: Path) -> list[Picture]
     """
     try:
         scores, kept = store.load(results.get("scores") or ""), Plan.load(plan)
-        depths = {"bi": scores.layers("bi")} | ({"ppl": scores.layers("ppl")} if scores.has_losses else {})
         masks, dims, rank = keep_masks(kept), kept.dims, kept.rank
+        shown = dict.fromkeys(("bi", "ppl" if scores.has("removal") else "bi", rank.depth))
+        depths = {name: scores.importance("layers", replace(rank, depth=name), len(masks["layers"]) - dims.layers) for name in shown}
         return [
             importance_figures.layer_bars(depths, masks["layers"]),
-            importance_figures.head_map(scores.heads(rank), masks["heads"], group=scores.dims.group),
-            width_figures.neuron_map(scores.neurons(rank), dims.ffn, masks["layers"]),
-            width_figures.cut_curve(scores.channels(rank), dims.hidden, "embedding channels"),
+            importance_figures.head_map(scores.importance("heads", rank), masks["heads"], group=scores.dims.group),
+            width_figures.neuron_map(scores.importance("neurons", rank), dims.ffn, masks["layers"]),
+            width_figures.cut_curve(scores.importance("channels", rank), dims.hidden, "embedding channels"),
         ]
     except UserError:
         return []

@@ -79,14 +79,24 @@ def _neurons_said(score_LF: np.ndarray, kept_count: int, kept_L: np.ndarray) -> 
     )
 
 
-def cut_curve(score_N: np.ndarray, kept_count: int, unit: str) -> Picture:
-    """Scores from large to small with the cut between what stays and what goes; ``unit`` is the plural noun."""
+def cut_curve(score_N: np.ndarray, kept_count: int, unit: str, undecided_N: np.ndarray | None = None) -> Picture:
+    """Scores from large to small with the cut between what stays and what goes.
+
+    Args:
+        unit: the plural noun.
+        undecided_N: units that might as well be on the other side of the cut; the places from the first to the last are shaded,
+            with a stroke for each.
+    """
     N = len(score_N)
-    sorted_N = -np.sort(-score_N, kind="stable")
+    order = np.argsort(-score_N, kind="stable")
+    table = pd.DataFrame({"place": np.arange(1, N + 1), "index": order, "importance": score_N[order], "kept": np.arange(N) < kept_count})
     figure = go.Figure()
+    if undecided_N is not None:
+        table["undecided"] = undecided_N[order]
+        _mark_undecided(figure, np.flatnonzero(undecided_N[order]) + 1)
     for part, dash, word in ((slice(0, kept_count), "solid", "kept"), (slice(max(kept_count - 1, 0), N), "dot", "pruned")):
         figure.add_scatter(
-            x=np.arange(1, N + 1)[part], y=sorted_N[part], mode="lines", line={"dash": dash, "width": 2, "color": NEUTRAL if word == "pruned" else SERIES},
+            x=table["place"][part], y=table["importance"][part], mode="lines", line={"dash": dash, "width": 2, "color": NEUTRAL if word == "pruned" else SERIES},
             name=word, hovertemplate=f"place %{{x}}, {word}<br>importance %{{y:.4g}}<extra></extra>",
         )  # fmt: skip
     plain(figure, 300)
@@ -94,12 +104,27 @@ def cut_curve(score_N: np.ndarray, kept_count: int, unit: str) -> Picture:
         _mark_cut(figure, kept_count + 0.5, f"cut: {kept_count} of {N} stay")
     figure.update_xaxes(title_text=f"{unit}, most important first", range=[0, N + 1])
     figure.update_yaxes(title_text="importance", rangemode="tozero")
-    share = kept_share(score_N[None], kept_count)[0]
+    return Picture(figure=figure, alt=_curve_said(score_N, kept_count, unit, undecided_N), table=table)
+
+
+def _curve_said(score_N: np.ndarray, kept_count: int, unit: str, undecided_N: np.ndarray | None) -> str:
+    N, share = len(score_N), kept_share(score_N[None], kept_count)[0]
     said = f"The {kept_count} that the draft keeps hold {100 * share:.0f} % of the total." if kept_count < N else "The draft keeps all."
-    alt = f"Importance of {N} {unit}, sorted. {said}"
-    order = np.argsort(-score_N, kind="stable")
-    table = pd.DataFrame({"place": np.arange(1, N + 1), "index": order, "importance": sorted_N, "kept": np.arange(N) < kept_count})
-    return Picture(figure=figure, alt=alt, table=table)
+    noise = ""
+    if undecided_N is not None and kept_count < N:
+        noise = f" For {int(undecided_N.sum())} of them the cut is within the noise{' (shaded)' if undecided_N.any() else ''}."
+    return f"Importance of {N} {unit}, sorted. {said}{noise}"
+
+
+def _mark_undecided(figure: go.Figure, place_N: np.ndarray) -> None:
+    """Shade from the first to the last of these places, with a stroke at the foot for each."""
+    if not len(place_N):
+        return
+    figure.add_vrect(
+        x0=place_N[0] - 0.5, x1=place_N[-1] + 0.5, fillcolor=SELECTED, opacity=0.12, line_width=0, layer="below", name="undecided"
+    )
+    strokes = {"symbol": "line-ns-open", "size": 8, "color": SELECTED, "line": {"width": 1}}
+    figure.add_scatter(x=place_N, y=np.zeros(len(place_N)), mode="markers", marker=strokes, name="undecided", hoverinfo="skip")
 
 
 def score_histogram(score_N: np.ndarray, kept_count: int, unit: str) -> Picture:
@@ -116,7 +141,9 @@ def score_histogram(score_N: np.ndarray, kept_count: int, unit: str) -> Picture:
     if kept_count < len(score_N):
         _mark_cut(figure, 10**threshold, f"cut at {number(10**threshold)}", log=True)
     values = log_ticks(10 ** edges[0], 10 ** edges[-1])
-    figure.update_xaxes(title_text="importance (logarithmic)", type="log", tickvals=values, ticktext=[f"{value:g}" for value in values])
+    figure.update_xaxes(title_text="importance (logarithmic)", type="log")
+    if len(values) > 1:
+        figure.update_xaxes(tickvals=values, ticktext=[f"{value:g}" for value in values])
     figure.update_yaxes(title_text=unit)
     alt = f"Histogram of the importance of {len(score_N)} {unit}; most lie near {number(float(10 ** middle[np.argmax(count)]))}."
     return Picture(figure=figure, alt=alt, table=pd.DataFrame({"from": 10 ** edges[:-1], "to": 10 ** edges[1:], unit: count}))

@@ -10,18 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from core.data.blocks import build
 from core.distill.trainer import distill
 from core.errors import UserError
 from core.evaluate.generate import check_prompts
 from core.files import read_json, replacing, require_free, tree_bytes, write_text, writing_to
 from core.model.checkpoint import copy_companions, full_config, load_model, load_tokenizer
 from core.model.device import pick
+from core.model.dims import dims_of
 from core.model.source import read_config, resolve
 from core.plan.plan import Plan, make_plan
 from core.plan.sizes import problems
-from core.progress import Progress
+from core.progress import Progress, Silent
 from core.prune.card import model_card, results_table
 from core.prune.export import prune_checkpoint
+from core.prune.rounds import plan_in_rounds
 from core.report.html import write_report
 from core.runs import machine
 from core.runs.findings import (
@@ -38,7 +41,9 @@ from core.runs.findings import (
     update_results,
 )  # fmt: skip
 from core.runs.folder import Run
+from core.score.criteria import problems as criterion_problems
 from core.score.scoring import score
+from core.specs import RunSpec
 
 Step = Callable[[Run, Progress], None]
 
@@ -50,7 +55,12 @@ def preflight(run: Run, progress: Progress) -> None:
     """Refuse at once what would fail later: impossible targets, prompts too long, an output folder that is taken or cannot be written."""
     spec, folder = run.spec, resolve(run.spec.model, progress)
     config = read_config(str(folder))
-    if found := problems(config, spec.targets):
+    found = problems(config, spec.targets)
+    if spec.kind in ("prune", "distill"):
+        found += criterion_problems(
+            spec.rank, spec.score, removed=dims_of(config).layers - (spec.targets.num_hidden_layers or dims_of(config).layers)
+        )
+    if found:
         raise UserError("\n".join(found))
     if context := config.get("max_position_embeddings"):
         check_prompts(load_tokenizer(folder), spec.evaluate.prompts, spec.evaluate.max_new_tokens, context)
@@ -81,13 +91,24 @@ def score_step(run: Run, progress: Progress) -> None:
     update_results(run, scores=scores.key)
 
 
+def share_scoring(spec: RunSpec) -> None:
+    """Compute this process's share of a scoring; what it finds goes through the workspace to the process that leads the run."""
+    folder = resolve(spec.model)
+    score(folder, build(spec.data, folder, Silent()), spec.score, Silent(), spec.device, name=spec.model)
+
+
 def plan_step(run: Run, progress: Progress) -> None:
     """Choose what is kept."""
-    path = run.path / "plan.npz"
+    path, spec = run.path / "plan.npz", run.spec
     if not path.exists():
-        folder = resolve(run.spec.model, progress)
-        scores = score(folder, blocks_of(run, progress), run.spec.score, progress, run.spec.device, name=run.spec.model)
-        make_plan(scores, full_config(folder), run.spec.targets, run.spec.rank).save(path)
+        folder, blocks = resolve(spec.model, progress), blocks_of(run, progress)
+        if spec.rank.rounds > 1:
+            model = load_model(folder, pick(spec.device))
+            plan = plan_in_rounds(model, full_config(folder), blocks.calibration_NT, spec.score, spec.targets, spec.rank, progress)
+        else:
+            scores = score(folder, blocks, spec.score, progress, spec.device, name=spec.model)
+            plan = make_plan(scores, full_config(folder), spec.targets, spec.rank)
+        plan.save(path)
     progress.step("plan", 1, 1)
 
 

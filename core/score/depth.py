@@ -1,70 +1,171 @@
-"""Importance of a layer as the loss without it (Kim et al., Shortened LLaMA, arXiv 2402.02834).
+"""Importance of a layer, or of several, as what the model is without them (Kim et al., Shortened LLaMA, arXiv 2402.02834).
 
 Leaving out layer i changes nothing before it, so the hidden states that enter layer i + 1 in its stead are taken from one
-ordinary forward pass, and only the layers behind it run again: half the work of L full passes. The output head is applied
-in chunks of tokens (see ``core.model.head``), and logits are never held for a whole batch.
+ordinary forward pass, and only the layers behind it run again: half the work of L full passes. Of the output head only the
+log-sum over the vocabulary is made (``core.model.head.log_partition``); the divergence from the uncut model comes with it:
+
+    KL(p || q) = sum_v p_v (log p_v - log q_v) = (e . h_p - log Z_p) - (e . h_q - log Z_q),   e = sum_v p_v w_v
+
+where h are the two final hidden states, w_v the rows of the head and e, the uncut model's expected row, is made once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from core.model.head import body, head_weight, token_losses
+from core.model.head import body, head_weight, log_partition, logits_in_chunks
 from core.score.sites import Sites, modules_at, sites_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """What a model that lacks some layers does, mean over a batch's next tokens."""
+
+    loss: float
+    """Cross-entropy, nats a token."""
+    kl: float
+    """KL(uncut || this), nats a token."""
 
 
 @dataclass
 class Prefix:
     """One batch's ordinary forward pass: what entered each layer, and the arguments that came with it."""
 
-    entered: list[torch.Tensor]
-    """``[B, T, D]`` for every layer."""
+    entered: list[Tensor]
+    """``[B, T, D]`` for every layer, and last what left the last one, before the final norm."""
     arguments: list[dict[str, Any]]
     """Positions and masks, which may differ from layer to layer."""
-    left: torch.Tensor
-    """``[B, T, D]``, the output of the last layer, before the final norm."""
 
 
-def losses_without(model: nn.Module, config: dict[str, Any], ids_BT: torch.Tensor) -> Iterator[float]:
-    """Yield the uncut model's loss, then the loss without layer 0, 1, ...: nats a token, mean over the batch."""
-    sites = sites_of(config)
-    layers = modules_at(model, sites.layers)
-    with torch.no_grad():
-        prefix = run_prefix(model, sites, ids_BT)
-        yield _loss(model, sites, prefix.left, ids_BT)
-        for i in range(len(layers)):
-            hidden_BTD = prefix.entered[i]
-            for j in range(i + 1, len(layers)):
-                output = layers[j](hidden_BTD, **prefix.arguments[j])
-                hidden_BTD = output[0] if isinstance(output, tuple) else output
-            yield _loss(model, sites, hidden_BTD, ids_BT)
+class Remover:
+    """A batch of blocks in a model that loses layers: what each loss would cost, and the state after it."""
+
+    def __init__(self, model: nn.Module, config: dict[str, Any], ids_BT: Tensor) -> None:
+        self.model, self.sites, self.ids_BT = model, sites_of(config), ids_BT
+        self.head_VD = head_weight(model)
+        with torch.no_grad():
+            prefix = run_prefix(model, self.sites, ids_BT)
+            self.arguments, self.entered = prefix.arguments, prefix.entered
+            self.present = list(range(len(prefix.arguments)))
+            """The layers that are still there; ``entered`` holds what enters each, and last what leaves the last."""
+            self.whole = self._judge_whole(self._normed(self.entered[-1]))
+
+    def without(self, start: int, length: int = 1) -> Damage:
+        """The damage of leaving out ``length`` of the present layers from place ``start`` on."""
+        with torch.no_grad():
+            hidden_BTD = self.entered[start]
+            for layer in self.present[start + length :]:
+                hidden_BTD = self._run(layer, hidden_BTD)
+            return self._judge(hidden_BTD)
+
+    def remove(self, place: int) -> None:
+        """Take the layer at a place out for good; only what comes behind it is run again."""
+        del self.present[place]
+        del self.entered[place + 1 :]
+        with torch.no_grad():
+            for layer in self.present[place:]:
+                self.entered.append(self._run(layer, self.entered[-1]))
+
+    def _run(self, layer: int, hidden_BTD: Tensor) -> Tensor:
+        output = self.model.get_submodule(self.sites.layers[layer])(hidden_BTD, **self.arguments[layer])
+        return output[0] if isinstance(output, tuple) else output
+
+    def _judge(self, hidden_BTD: Tensor) -> Damage:
+        """Loss and divergence of the last layer's output."""
+        hidden_ND = self._normed(hidden_BTD)
+        partition_N = log_partition(hidden_ND, self.head_VD).cpu().double()
+        loss_N = partition_N - _dot(hidden_ND, self._target_ND)
+        kl_N = self._negative_entropy_N - _dot(hidden_ND, self._expected_ND) + partition_N
+        return Damage(loss=loss_N.mean().item(), kl=kl_N.mean().item())
+
+    def _judge_whole(self, hidden_ND: Tensor) -> Damage:
+        """The uncut model's own loss; keeps what the others are compared with."""
+        targets_N = self.ids_BT[:, 1:].flatten()
+        self._target_ND, self._expected_ND = self.head_VD[targets_N], torch.empty_like(hidden_ND)
+        partition_N = log_partition(hidden_ND, self.head_VD)
+        for rows, logits_CV in logits_in_chunks(hidden_ND, self.head_VD):
+            self._expected_ND[rows] = (logits_CV.float() - partition_N[rows, None]).exp_().to(self.head_VD.dtype) @ self.head_VD
+        self._negative_entropy_N = _dot(hidden_ND, self._expected_ND) - partition_N.cpu().double()
+        return Damage(loss=(partition_N.cpu().double() - _dot(hidden_ND, self._target_ND)).mean().item(), kl=0.0)
+
+    def _normed(self, hidden_BTD: Tensor) -> Tensor:
+        """Final hidden states ``[N, D]`` of the tokens that have a next one."""
+        return self.model.get_submodule(self.sites.final_norm)(hidden_BTD)[:, :-1].flatten(0, 1)
 
 
-def run_prefix(model: nn.Module, sites: Sites, ids_BT: torch.Tensor) -> Prefix:
+def _dot(first_ND: Tensor, second_ND: Tensor) -> Tensor:
+    """Row by row, ``[N]`` on the CPU; in float64 where the device has it."""
+    wide = torch.float32 if first_ND.device.type == "mps" else torch.float64
+    return (first_ND.to(wide) * second_ND.to(wide)).sum(1).cpu().double()
+
+
+def losses_without(model: nn.Module, config: dict[str, Any], ids_BT: Tensor) -> Iterator[Damage]:
+    """Yield the uncut model's loss, then the damage without layer 0, 1, ..."""
+    remover = Remover(model, config, ids_BT)
+    yield remover.whole
+    for i in range(len(remover.present)):
+        yield remover.without(i)
+
+
+def losses_without_windows(model: nn.Module, config: dict[str, Any], ids_BT: Tensor, length: int) -> Iterator[Damage]:
+    """Yield the damage without layers 0 to ``length`` - 1, 1 to ``length``, ... (Gromov et al. judge such runs by their angle)."""
+    remover = Remover(model, config, ids_BT)
+    for start in range(len(remover.present) - length + 1):
+        yield remover.without(start, length)
+
+
+def greedy_removal(removers: list[Remover], told: Callable[[int, float], None]) -> Iterator[tuple[int, float]]:
+    """Remove the layer whose absence costs least, over and over (as in BlockPruner, arXiv 2406.10594): yield it and the loss after it.
+
+    Args:
+        removers: the batches on which losses are measured, equally long; they lose the layers.
+        told: called with a layer and its loss after each candidate.
+    """
+    while len(removers[0].present) > 1:
+        losses = []
+        for place, layer in enumerate(removers[0].present):
+            losses.append(sum(remover.without(place).loss for remover in removers) / len(removers))
+            told(layer, losses[-1])
+        best = min(range(len(losses)), key=losses.__getitem__)
+        yield removers[0].present[best], losses[best]
+        for remover in removers:
+            remover.remove(best)
+
+
+def angles_between(entered: list[Tensor]) -> Tensor:
+    """Angular distance between the residual stream at depth i and at depth j, arccos(cos) / pi, mean over tokens: ``[L + 1, L + 1]``.
+
+    Gromov et al., arXiv 2403.17887, equation 7, over all tokens instead of the last one: a block of calibration text has no
+    last token that is like a prompt's.
+    """
+    total = torch.zeros(len(entered), len(entered), dtype=torch.float64)
+    tokens = 0
+    for parts in zip(*(state.flatten(0, 1).split(64) for state in entered), strict=True):
+        states_NSD = torch.stack(parts, dim=1).float()
+        states_NSD = nn.functional.normalize(states_NSD, dim=-1)
+        cosine_NSS = (states_NSD @ states_NSD.transpose(1, 2)).clamp(-1, 1)
+        total += (cosine_NSS.arccos() / torch.pi).cpu().double().sum(0)
+        tokens += len(states_NSD)
+    return total / tokens
+
+
+def run_prefix(model: nn.Module, sites: Sites, ids_BT: Tensor) -> Prefix:
     """Run the body once and keep what entered every layer."""
-    inputs: list[torch.Tensor] = []
+    entered: list[Tensor] = []
     arguments: list[dict[str, Any]] = []
-    final: list[torch.Tensor] = []
 
-    def entering(_: nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, Any]) -> None:
-        inputs.append(args[0])
+    def entering(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
+        entered.append(args[0])
         arguments.append(kwargs)
 
-    layers = modules_at(model, sites.layers)
-    handles = [layer.register_forward_pre_hook(entering, with_kwargs=True) for layer in layers]
-    handles.append(model.get_submodule(sites.final_norm).register_forward_pre_hook(lambda _, args: final.append(args[0])))
+    handles = [layer.register_forward_pre_hook(entering, with_kwargs=True) for layer in modules_at(model, sites.layers)]
+    handles.append(model.get_submodule(sites.final_norm).register_forward_pre_hook(lambda _, args: entered.append(args[0])))
     try:
         body(model)(ids_BT, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
-    return Prefix(inputs, arguments, final[0])
-
-
-def _loss(model: nn.Module, sites: Sites, hidden_BTD: torch.Tensor, ids_BT: torch.Tensor) -> float:
-    """Mean next-token loss from the last layer's output."""
-    normed_BTD = model.get_submodule(sites.final_norm)(hidden_BTD)
-    return token_losses(normed_BTD[:, :-1], head_weight(model), ids_BT[:, 1:]).double().mean().item()
+    return Prefix(entered, arguments)

@@ -1,116 +1,141 @@
-"""Scoring a checkpoint on its calibration blocks: resumable, and stored so that it is never done twice."""
+"""Scoring a checkpoint on its calibration blocks: resumable, shared among processes, and stored so that it is never done twice.
+
+Every pass (``core.score.passes``) is made of units that need nothing of each other: shards or blocks of the calibration set.
+A finished unit is a file; whoever resumes takes it up, and a second process computes others.
+"""
 
 import time
-from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import PreTrainedModel
 
 from core.data.blocks import Blocks
+from core.errors import UserError
 from core.files import read_arrays, replacing
-from core.model.checkpoint import check_map, load_model
+from core.model.checkpoint import check_map, full_config, load_model
 from core.model.device import pick
 from core.model.dims import dims_of
 from core.model.source import fingerprint
-from core.progress import Progress
-from core.score.depth import losses_without
-from core.score.store import Scores, find, save, score_key
-from core.score.width import WidthAccumulator
+from core.progress import Progress, Silent
+from core.score.jobs import JOBS, Arrays, Task, Tick
+from core.score.passes import Pass, wanted
+from core.score.share import meet, mine, place
+from core.score.store import VERSION, Scores, find, load, pass_file, pass_key, save, save_pass, score_key
 from core.specs import ScoreSpec
 from core.workspace import room
 
 
 def score(folder: Path, blocks: Blocks, spec: ScoreSpec, progress: Progress, device: str = "auto", name: str = "") -> Scores:
-    """Return the importance of a checkpoint's units on ``blocks``' calibration set, computing it if it is not stored.
-
-    What was computed before an interruption is taken up again, batch by batch.
+    """Return the importance of a checkpoint's units on ``blocks``' calibration set, computing what of it is not stored.
 
     Raises:
-        UserError: the model does not fit its family's map, or its activations are not finite.
+        UserError: too few blocks, the model does not fit its family's map, or its activations are not finite.
         Stopped: the user asked for it.
     """
-    model_name = fingerprint(folder)
-    if stored := find(model_name, blocks.meta["sets"]["calibration"]["sha256"], spec):
+    model_name, text = fingerprint(folder), blocks.meta["sets"]["calibration"]["sha256"]
+    stored = find(model_name, text, spec)
+    meet()  # whoever comes late must not find what another has saved meanwhile, and go on alone
+    if stored:
         progress.step("score", 1, 1, cached=True)
         return stored
-    key = score_key(model_name, blocks.meta["sets"]["calibration"]["sha256"], spec)
-    model = load_model(folder, pick(device))
-    check_map(model)
-    began = time.monotonic()
-    arrays = compute(model, blocks.calibration_NT, spec, progress, room("partial") / f"{key}.npz")
-    meta = {
-        "model": name or str(folder), "model_fingerprint": model_name, "score": spec.to_dict(), "data": blocks.meta["spec"], "blocks": len(blocks.calibration_NT),
-        "tokens": int(blocks.calibration_NT.size), "teacher_loss": float(arrays["losses"][0]) if arrays["losses"].size else None,
-        "created": time.time(), "seconds": time.monotonic() - began,
-    }  # fmt: skip
-    scores = save(key, arrays, dims_of(model.config.to_dict()), meta)
-    (room("partial") / f"{key}.npz").unlink(missing_ok=True)
-    return scores
+    check_blocks(blocks.calibration_NT, spec)
+    keys = {item.name: pass_key(model_name, text, item, spec) for item in wanted(spec)}
+    todo = [item for item in wanted(spec) if not pass_file(keys[item.name]).exists()]
+    if todo:
+        model = load_model(folder, pick(device))
+        check_map(model)
+        _compute_all(Task(model, blocks.calibration_NT, spec), todo, keys, progress)
+    key = score_key(model_name, text, spec)
+    if place()[0] == 0:
+        passes = {item: read_arrays(pass_file(found), "Delete it and score again.") for item, found in keys.items()}
+        meta = {"model": name or str(folder), "model_fingerprint": model_name, "data": blocks.meta["spec"]}
+        save(key, keys, dims_of(full_config(folder)), meta | _about(passes, blocks.calibration_NT, spec))
+    meet()
+    return load(key)
 
 
-def compute(
-    model: PreTrainedModel, calibration_NT: np.ndarray, spec: ScoreSpec, progress: Progress, partial: Path | None = None
-) -> dict[str, np.ndarray]:
-    """Compute all importance of a loaded model.
+def score_model(model: PreTrainedModel, blocks_NT: np.ndarray, spec: ScoreSpec, progress: Progress | None = None) -> Scores:
+    """Score a loaded model in memory; nothing is stored.
 
-    Returns:
-        ``heads``, ``neurons``, ``channels`` (moments, see ``core.score.aggregate``), ``distance`` ``[L]``, ``count``, and ``losses``
-        ``[1 + L]``: the loss of the whole model and without each layer, nats a token, empty if not asked for.
+    Raises:
+        UserError: see ``score``.
     """
-    config = model.config.to_dict()
-    accumulator = WidthAccumulator(config, spec.neuron_site)
-    losses: list[float] = []
-    if partial is not None and partial.exists():
-        losses = _take_up(accumulator, partial)
-    total = len(calibration_NT) + spec.ppl_blocks * (accumulator.dims.layers + 1) * bool(spec.ppl_blocks)
-    for ids_BT in _batches(model, calibration_NT[accumulator.count :], spec.batch_size):
-        accumulator.feed(model, ids_BT)
-        _keep(accumulator, losses, partial)
-        progress.step("score", accumulator.count, total, part="activations")
-    return accumulator.arrays() | {
-        "losses": _removal_losses(model, config, calibration_NT, spec, progress, total, losses, lambda: _keep(accumulator, losses, partial))
-    }
+    check_blocks(blocks_NT, spec)
+    task, done, tick = Task(model, blocks_NT, spec), {}, _ticker(progress or Silent(), 0, {})
+    for item in wanted(spec):
+        job = JOBS[item.name]
+        done[item.name] = job.join([job.measure(task, unit, tick) for unit in range(job.units(task))])
+    meta = {"passes": {name: "" for name in done}, "dims": asdict(task.dims), "version": VERSION, **_about(done, blocks_NT, spec)}
+    return Scores(Path("memory"), meta, _opened=done)
 
 
-def _removal_losses(
-    model: PreTrainedModel,
-    config: dict[str, Any],
-    calibration_NT: np.ndarray,
-    spec: ScoreSpec,
-    progress: Progress,
-    total: int,
-    losses: list[float],
-    keep: Any,
-) -> np.ndarray:
-    """Mean loss of the whole model and without each layer, over the first ``ppl_blocks`` blocks; ``losses`` grows block by block."""
-    used_NT = calibration_NT[: spec.ppl_blocks]
-    depth = dims_of(config).layers + 1
-    for ids_BT in _batches(model, used_NT[len(losses) // depth :], 1):
-        for i, loss in enumerate(losses_without(model, config, ids_BT)):
-            losses.append(loss)
-            progress.step("score", len(calibration_NT) + len(losses), total, part="layer removal", layer=i - 1, loss=loss)
-        keep()
-    return np.array(losses).reshape(-1, depth).mean(0) if losses else np.zeros(0)
+def check_blocks(blocks_NT: np.ndarray, spec: ScoreSpec) -> None:
+    """Refuse settings that are wrong, and too small a calibration set.
+
+    Raises:
+        UserError: they are, or it has fewer blocks than shards.
+    """
+    spec.check()
+    if len(blocks_NT) < spec.shards:
+        raise UserError(
+            f"The calibration set has {len(blocks_NT)} blocks, too few for {spec.shards} shards. Take more text, shorter blocks, or fewer shards."
+        )
 
 
-def _batches(model: PreTrainedModel, blocks_NT: np.ndarray, size: int) -> Iterator[torch.Tensor]:
-    """Batches of token blocks on the model's device."""
-    for start in range(0, len(blocks_NT), size):
-        yield torch.from_numpy(np.asarray(blocks_NT[start : start + size], dtype=np.int64)).to(model.device)
+def _about(passes: dict[str, Arrays], blocks_NT: np.ndarray, spec: ScoreSpec) -> dict[str, Any]:
+    """What the meta data tells of all scores."""
+    losses = passes.get("removal", {}).get("losses")
+    return {
+        "score": spec.to_dict(), "blocks": len(blocks_NT), "tokens": int(blocks_NT.size), "created": time.time(),
+        "teacher_loss": None if losses is None else float(losses[:, 0].mean()),
+        "seconds": sum(float(arrays.get("seconds", 0.0)) for arrays in passes.values()),
+    }  # fmt: skip
 
 
-def _keep(accumulator: WidthAccumulator, losses: list[float], partial: Path | None) -> None:
-    """Save how far the scoring has come."""
-    if partial is not None:
-        with replacing(partial) as temporary:
-            np.savez(temporary, **accumulator.arrays(), partial_losses=np.array(losses))  # type: ignore[arg-type]
+def _compute_all(task: Task, todo: list[Pass], keys: dict[str, str], progress: Progress) -> None:
+    """Compute passes and store each."""
+    total = sum(JOBS[item.name].ticks(task) * len(mine(JOBS[item.name].units(task))) for item in todo)
+    counter = {"done": 0}
+    for item in todo:
+        job, began = JOBS[item.name], time.monotonic()
+        units = job.units(task)
+        for unit in mine(units):
+            _compute_unit(task, item, unit, _part(keys[item.name], unit), counter, total, progress)
+        meet()
+        if place()[0] == 0:
+            parts = [_part(keys[item.name], unit) for unit in range(units)]
+            arrays = job.join([read_arrays(part, "Delete it and score again.") for part in parts])
+            save_pass(keys[item.name], arrays | {"seconds": np.array(time.monotonic() - began)})
+            for part in parts:
+                part.unlink(missing_ok=True)  # two runs may have computed the same
+        meet()
 
 
-def _take_up(accumulator: WidthAccumulator, partial: Path) -> list[float]:
-    """Go on from a saved partial scoring; return its losses."""
-    arrays = read_arrays(partial, "Delete it; the scoring then starts afresh.")
-    accumulator.restore(arrays)
-    return [float(loss) for loss in arrays["partial_losses"]]
+def _compute_unit(task: Task, item: Pass, unit: int, part: Path, counter: dict[str, int], total: int, progress: Progress) -> None:
+    """Compute one unit, unless it was computed before, and keep it."""
+    job = JOBS[item.name]
+    end = counter["done"] + job.ticks(task)
+    if not part.exists():
+        arrays = job.measure(task, unit, _ticker(progress, total, counter, part=item.title.lower()))
+        with replacing(part) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+    counter["done"] = end
+    progress.step("score", end, total, part=item.title.lower())
+
+
+def _ticker(progress: Progress, total: int, counter: dict[str, int], **told: Any) -> Tick:
+    """What a unit calls after each forward pass: moves the bar, and is where a stop is heard."""
+
+    def tick(count: int = 1, **metrics: Any) -> None:
+        if total:
+            counter["done"] = min(counter["done"] + count, total - 1)
+            progress.step("score", counter["done"], total, **told, **metrics)
+
+    return tick
+
+
+def _part(key: str, unit: int) -> Path:
+    return room("partial") / f"{key}-{unit}.npz"

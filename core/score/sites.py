@@ -30,8 +30,15 @@ class Sites:
     """Their outputs are the neurons before the activation: of a gated MLP the half that passes through it, which a family row names first."""
     norms: tuple[tuple[str, ...], ...]
     """Each layer's normalisations of the residual stream."""
+    readers: tuple[tuple[str, ...], ...]
+    """For each normalisation, all layers' in turn, the projections that read its output."""
     final_norm: str
     embedding: str
+
+    @property
+    def all_norms(self) -> tuple[str, ...]:
+        """The normalisations of all layers in turn."""
+        return tuple(name for names in self.norms for name in names)
 
 
 def sites_of(config: Config) -> Sites:
@@ -43,6 +50,7 @@ def sites_of(config: Config) -> Sites:
         down_projections=tuple(_modules(names, READS_NEURONS)[0] for names in per_layer),
         gates=tuple(_modules(names, MAKES_NEURONS)[0] for names in per_layer),
         norms=tuple(_modules(names, SCALES_HIDDEN) for names in per_layer),
+        readers=tuple(found for names in per_layer for found in _readers(names)),
         final_norm=_modules(outer_axes(config), SCALES_HIDDEN)[0],
         embedding=_modules(outer_axes(config), (("vocab",), ("hidden",)))[0],
     )
@@ -51,6 +59,17 @@ def sites_of(config: Config) -> Sites:
 def _modules(tensors: dict[str, tuple[Axis, ...]], axes: tuple[Axis, ...]) -> tuple[str, ...]:
     """Modules whose weight has exactly these axes, in the row's order."""
     return tuple(name.removesuffix(".weight") for name, found in tensors.items() if found == axes and name.endswith(".weight"))
+
+
+def _readers(tensors: dict[str, tuple[Axis, ...]]) -> list[tuple[str, ...]]:
+    """For each normalisation of a layer what reads it: a row lists a normalisation in front of its readers."""
+    found: list[list[str]] = []
+    for name, axes in tensors.items():
+        if axes == SCALES_HIDDEN and name.endswith(".weight"):
+            found.append([])
+        elif len(axes) == 2 and axes[1] == ("hidden",):
+            found[-1].append(name.removesuffix(".weight"))
+    return [tuple(names) for names in found]
 
 
 def _layer_module(tensors: dict[str, tuple[Axis, ...]]) -> str:
@@ -71,5 +90,9 @@ def num_norms(config: Config) -> int:
 
 
 def site_sizes(config: Config, dims: Dims) -> dict[str, tuple[int, int]]:
-    """Shape ``[sites, units]`` of what is accumulated for each width axis."""
-    return {"heads": (dims.layers, dims.heads), "neurons": (dims.layers, dims.ffn), "channels": (num_norms(config), dims.hidden)}
+    """Shape ``[places, units]`` of what is accumulated at each site."""
+    layers = dims.layers
+    return {
+        "heads": (layers, dims.heads), "head_channels": (layers, dims.heads * dims.head_dim), "neurons": (layers, dims.ffn),
+        "gates": (layers, dims.ffn), "channels": (num_norms(config), dims.hidden),
+    }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Importance of heads, neurons and embedding channels, and block importance of layers: one forward pass, hooks only.
+"""Statistics of heads, neurons and embedding channels, and block importance of layers: one forward pass, hooks only.
 
 Formulas (Minitron, arXiv 2407.14679, section 2.2; ShortGPT, arXiv 2403.03853, for block importance):
 
@@ -7,8 +7,8 @@ Formulas (Minitron, arXiv 2407.14679, section 2.2; ShortGPT, arXiv 2403.03853, f
     channel i   LN(X)_i at every normalisation inside the layers
     layer       1 - cos(x_in, x_out), averaged over tokens
 
-Activations are reduced over their tokens inside the hook, in two passes so that a variance never is a difference of large
-sums; no activation outlives its batch.
+Activations are reduced over their tokens inside the hook; none outlives its batch, but for the residual stream, whose last
+state is held until the next layer's end.
 """
 
 import contextlib
@@ -17,140 +17,131 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from core.errors import UserError
-from core.model.dims import dims_of
+from core.model.dims import Config, Dims, dims_of
 from core.model.head import body
-from core.score.aggregate import merge
+from core.score.aggregate import STATISTICS, merge
 from core.score.sites import Sites, modules_at, site_sizes, sites_of
-from core.specs import AGGREGATIONS
+from core.score.statistics import TokenStatistics
 
 Hook = Callable[..., None]
+
+SITES = ("heads", "head_channels", "neurons", "channels")
+"""What one pass sees: heads by their norm, the channels of their outputs, neurons, and embedding channels."""
 
 
 class WidthAccumulator:
     """Moments of every unit, and block importance, over the blocks seen so far."""
 
-    def __init__(self, config: dict[str, Any], neuron_site: str = "down_input") -> None:
+    def __init__(self, config: Config, sites: tuple[str, ...] = SITES) -> None:
         self.sites: Sites = sites_of(config)
-        self.dims = dims_of(config)
-        self.neuron_site = neuron_site
+        self.dims: Dims = dims_of(config)
         self.count = 0
         shapes = site_sizes(config, self.dims)
-        self.moments = {axis: np.zeros((len(AGGREGATIONS), 2, *shape)) for axis, shape in shapes.items()}
+        self.moments = {site: np.zeros((len(STATISTICS), 2, *shapes[site])) for site in sites}
         self.distance_L = np.zeros(self.dims.layers)
         """Sum over blocks of 1 - cos, averaged over each block's tokens."""
         self._batch: dict[tuple[str, int], np.ndarray] = {}
-        self._inputs: dict[int, torch.Tensor] = {}
+        self._statistics = TokenStatistics()
+        self._state: tuple[Tensor, Tensor] | None = None
+        self._keep_BT: Tensor | None = None
 
-    def feed(self, model: nn.Module, ids_BT: torch.Tensor) -> None:
+    def feed(self, model: nn.Module, ids_BT: Tensor, keep_BT: Tensor | None = None) -> None:
         """Run the model's body over a batch of blocks and take its activations in.
+
+        Args:
+            keep_BT: the attention mask of a padded batch, True where a token counts; None if all do.
 
         Raises:
             UserError: an activation is not finite.
         """
         self._batch.clear()
+        self._keep_BT = keep_BT
         with self._hooks(model), torch.no_grad():
-            body(model)(ids_BT, use_cache=False)
+            body(model)(ids_BT, attention_mask=keep_BT, use_cache=False)
         before, seen = self.count, len(ids_BT)
-        for axis, moments in self.moments.items():
-            stats_SBC = np.stack([self._batch[axis, site] for site in range(moments.shape[2])], axis=1)
-            new = np.stack([stats_SBC.mean(2), ((stats_SBC - stats_SBC.mean(2, keepdims=True)) ** 2).sum(2)], axis=1)
-            self.moments[axis] = merge(moments, before, new, seen)
-        self.distance_L += np.stack([self._batch["layers", i] for i in range(self.dims.layers)]).sum(1)
+        for site, moments in self.moments.items():
+            stats_SBC = np.stack([self._batch[site, place] for place in range(moments.shape[2])], axis=2)
+            mean_SC = stats_SBC.mean(1)
+            new = np.stack([mean_SC, ((stats_SBC - mean_SC[:, None]) ** 2).sum(1)], axis=1)
+            self.moments[site] = merge(moments, before, new, seen)
+        if ("layers", 0) in self._batch:
+            self.distance_L += np.stack([self._batch["layers", i] for i in range(self.dims.layers)]).sum(1)
         self.count += seen
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Everything there is to keep, for the score store or for a checkpoint of the scoring itself."""
-        return {**self.moments, "distance": self.distance_L, "count": np.array(self.count)}
-
-    def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Go on from what ``arrays`` returned."""
-        self.moments = {axis: arrays[axis].copy() for axis in self.moments}
-        self.distance_L, self.count = arrays["distance"].copy(), int(arrays["count"])
+        """Everything there is to keep: moments of each site, ``distance`` ``[L]`` and ``count``."""
+        return {**self.moments, "distance": self.distance_L / max(self.count, 1), "count": np.array(self.count)}
 
     @contextlib.contextmanager
     def _hooks(self, model: nn.Module) -> Iterator[None]:
         """Hang the hooks in, and take every one out again."""
-        handles = [self._neuron_hook(model, i) for i in range(self.dims.layers)]
-        for i, (layer, projection) in enumerate(
-            zip(modules_at(model, self.sites.layers), modules_at(model, self.sites.output_projections), strict=True)
-        ):
-            handles.append(layer.register_forward_pre_hook(self._layer_in(i)))
-            handles.append(layer.register_forward_hook(self._layer_out(i)))
-            handles.append(projection.register_forward_pre_hook(self._heads(i)))
-        norms = [name for names in self.sites.norms for name in names]
-        for site, norm in enumerate(modules_at(model, tuple(norms))):
-            handles.append(norm.register_forward_hook(self._channels(site, norms[site])))
+        handles = [handle for site in self.moments for handle in HANGERS[site](self, model)]
+        if "channels" in self.moments:
+            for i, layer in enumerate(modules_at(model, self.sites.layers)):
+                handles.append(layer.register_forward_pre_hook(self._layer_in))
+                handles.append(layer.register_forward_hook(self._layer_out(i)))
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
-            self._inputs.clear()
+            self._state = None
 
-    def _neuron_hook(self, model: nn.Module, i: int) -> Any:
-        if self.neuron_site == "down_input":
-            name = self.sites.down_projections[i]
-            return model.get_submodule(name).register_forward_pre_hook(lambda _, args: self._take("neurons", i, name, args[0]))
-        name = self.sites.gates[i]
-        return model.get_submodule(name).register_forward_hook(lambda _, args, output: self._take("neurons", i, name, output))
+    def _hang_inputs(self, model: nn.Module, site: str, names: tuple[str, ...], of: Callable[[Tensor], Tensor]) -> Iterator[Any]:
+        """Hooks that take what these modules read."""
+        for place, (name, module) in enumerate(zip(names, modules_at(model, names), strict=True)):
+            yield module.register_forward_pre_hook(lambda _, args, place=place, name=name: self._take(site, place, name, of(args[0])))
 
-    def _heads(self, i: int) -> Hook:
-        def hook(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            heads_BTHd = args[0].unflatten(-1, (self.dims.heads, self.dims.head_dim))
-            self._take("heads", i, self.sites.output_projections[i], torch.linalg.vector_norm(heads_BTHd.float(), dim=-1))
+    def _hang_outputs(self, model: nn.Module, site: str, names: tuple[str, ...]) -> Iterator[Any]:
+        """Hooks that take what these modules give."""
+        for place, (name, module) in enumerate(zip(names, modules_at(model, names), strict=True)):
+            yield module.register_forward_hook(lambda _, args, output, place=place, name=name: self._take(site, place, name, output))
 
-        return hook
+    def norms_of(self, joined_BTQ: Tensor) -> Tensor:
+        """Norm of each head's output, ``[B, T, H]``."""
+        return torch.linalg.vector_norm(joined_BTQ.unflatten(-1, (self.dims.heads, self.dims.head_dim)).float(), dim=-1)
 
-    def _channels(self, site: int, name: str) -> Hook:
-        return lambda _, args, output: self._take("channels", site, name, output)
-
-    def _layer_in(self, i: int) -> Hook:
-        def hook(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            self._inputs[i] = args[0]
-
-        return hook
+    def _layer_in(self, _: nn.Module, args: tuple[Tensor, ...]) -> None:
+        """Remember the residual stream and its norm; they are there already after the layer before."""
+        if self._state is None or self._state[0] is not args[0]:
+            self._state = (args[0], torch.linalg.vector_norm(args[0].float(), dim=-1))
 
     def _layer_out(self, i: int) -> Hook:
         def hook(_: nn.Module, args: Any, output: Any) -> None:
             out_BTD = output[0] if isinstance(output, tuple) else output
-            cosine_BT = torch.cosine_similarity(self._inputs.pop(i).float(), out_BTD.float(), dim=-1)
-            self._batch["layers", i] = (1 - cosine_BT.double()).mean(1).cpu().numpy()
+            assert self._state is not None
+            (in_BTD, in_norm_BT), out_norm_BT = self._state, torch.linalg.vector_norm(out_BTD.float(), dim=-1)
+            norms_BT = (in_norm_BT.cpu().double() * out_norm_BT.cpu().double()).clamp_min(1e-60)  # an embedding may be zero
+            cosine_BT = torch.linalg.vecdot(in_BTD.float(), out_BTD.float()).cpu().double() / norms_BT
+            self._state = (out_BTD, out_norm_BT)
+            self._batch["layers", i] = self._mean_over_tokens(1 - cosine_BT).numpy()
 
         return hook
 
-    def _take(self, axis: str, site: int, name: str, acts_BTC: torch.Tensor) -> None:
+    def _mean_over_tokens(self, values_BT: Tensor) -> Tensor:
+        if self._keep_BT is None:
+            return values_BT.mean(1)
+        keep_BT = self._keep_BT.cpu()
+        return torch.where(keep_BT.bool(), values_BT, 0).sum(1) / keep_BT.sum(1)
+
+    def _take(self, site: str, place: int, name: str, acts_BTC: Tensor) -> None:
         """Reduce one site's activations over their tokens."""
-        stats = sequence_stats(acts_BTC).cpu().numpy()
-        if not np.isfinite(stats).all():
+        stats_SBC = self._statistics(acts_BTC, self._keep_BT).cpu().numpy()
+        if not np.isfinite(stats_SBC).all():
             raise UserError(
                 f"The activations of {name} are not finite, so nothing can be scored. Load the model in float32, or check its weights."
             )
-        self._batch[axis, site] = stats
+        self._batch[site, place] = stats_SBC
 
 
-def sequence_stats(acts_BTC: torch.Tensor) -> torch.Tensor:
-    """Mean of |a|, L2 norm and variance over each block's tokens: ``[3, B, C]``, in the order of ``AGGREGATIONS``.
-
-    Sums over tokens are products with a row of ones, which BLAS does several times faster than a strided reduction; they run
-    over pieces of at most 64 tokens and are added up in float64, so rounding does not grow with the block's length.
-    """
-    acts_BTC = acts_BTC.float()
-    tokens = acts_BTC.shape[1]
-    mean_BC = _token_sum(acts_BTC) / tokens
-    spare = acts_BTC - mean_BC.to(acts_BTC.dtype).unsqueeze(1)
-    variance_BC = _token_sum(spare.square_()) / tokens
-    absolute_BC = _token_sum(torch.abs(acts_BTC, out=spare)) / tokens
-    return torch.stack([absolute_BC, (tokens * (variance_BC + mean_BC**2)).sqrt(), variance_BC])
-
-
-def _token_sum(values_BTC: torch.Tensor, piece: int = 64) -> torch.Tensor:
-    """Sum over tokens, ``[B, C]`` float64 (float32 where the device has no float64)."""
-    wide = torch.float32 if values_BTC.device.type == "mps" else torch.float64
-    tokens = values_BTC.shape[1]
-    whole = tokens - tokens % piece
-    ones = values_BTC.new_ones(1, piece)
-    total_BC = (ones @ values_BTC[:, :whole].unflatten(1, (-1, piece))).squeeze(2).to(wide).sum(1) if whole else 0
-    return total_BC + values_BTC[:, whole:].sum(1, dtype=wide)
+HANGERS: dict[str, Callable[[WidthAccumulator, nn.Module], Iterator[Any]]] = {
+    "heads": lambda all_, model: all_._hang_inputs(model, "heads", all_.sites.output_projections, all_.norms_of),
+    "head_channels": lambda all_, model: all_._hang_inputs(model, "head_channels", all_.sites.output_projections, lambda joined: joined),
+    "neurons": lambda all_, model: all_._hang_inputs(model, "neurons", all_.sites.down_projections, lambda acts: acts),
+    "gates": lambda all_, model: all_._hang_outputs(model, "gates", all_.sites.gates),
+    "channels": lambda all_, model: all_._hang_outputs(model, "channels", all_.sites.all_norms),
+}
+"""Site -> the hooks that see it."""

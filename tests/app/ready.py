@@ -1,6 +1,5 @@
 """A small model and its scores in the test's workspace, made without running a model."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from core.model.source import fingerprint
 from core.score import store
 from core.score.store import Scores
 from core.workspace import ROOT, room
+from tests.synthetic_scores import synthetic_scores
 
 CONFIG = {
     "model_type": "llama", "vocab_size": 97, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 5, "num_attention_heads": 6,
@@ -30,17 +30,10 @@ def make_model(folder: Path) -> Path:
     return folder
 
 
-def make_scores(model: Path, draft: Draft, *, losses: bool = True) -> Scores:
-    """Random importance of a model, stored as a scoring would store it."""
-    rng = np.random.default_rng(0)
-    shapes = {"heads": (5, 6), "neurons": (5, 40), "channels": (11, 24)}
-    arrays = {name: rng.random((3, 2, *shape)) for name, shape in shapes.items()}
-    arrays |= {"distance": rng.random(5), "count": np.array(16), "losses": rng.random(6) + np.arange(6) if losses else np.zeros(0)}
-    meta = {
-        "model": draft.model, "model_fingerprint": fingerprint(model), "score": draft.score.to_dict(), "data": draft.data.to_dict(),
-        "blocks": 16, "tokens": 8192, "teacher_loss": 2.9, "created": time.time(), "seconds": 21.4,
-    }  # fmt: skip
-    return store.save("b2-0123456789abcdef0123", arrays, DIMS, meta)
+def make_scores(model: Path, draft: Draft) -> Scores:
+    """Random importance of a model, with the passes that the draft asks for, stored as a scoring would store it."""
+    meta = {"model": draft.model, "model_fingerprint": fingerprint(model), "data": draft.data.to_dict()}
+    return synthetic_scores(store.score_key(fingerprint(model), "synthetic", draft.score), DIMS, draft.score, meta=meta)
 
 
 def store_draft(draft: Draft) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core.files import write_json
+from core.files import read_json, write_json
 from core.model.embedded import MODEL_NAME
 from core.runs import control
 from core.runs.folder import Run, all_runs
@@ -115,3 +115,15 @@ def test_deleting_asks_first_and_says_how_much_it_frees() -> None:
 def test_the_report_can_be_downloaded() -> None:
     make_run("done")
     assert page().get("download_button")[0].label == "Download the report"
+
+
+def test_runs_of_another_version_are_passed_over() -> None:
+    kept, old = make_run("done"), make_run("done")
+    spec = read_json(old.path / "spec.json")
+    spec["score"]["field_of_another_version"] = 1
+    write_json(old.path / "spec.json", spec)
+    assert page().multiselect(key="w_compared").value == [kept.id]
+    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=30).run()
+    at.switch_page("../pages/4_distill.py").run()
+    assert not at.exception
+    assert len(at.selectbox[0].options) == 2

@@ -5,6 +5,7 @@ import dataclasses
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -15,7 +16,7 @@ from core.model.embedded import MODEL_NAME
 from core.runs import control
 from core.runs.folder import Run, all_runs
 from core.runs.machine import cpu_model
-from core.specs import Targets
+from core.specs import RankSpec, ScoreSpec, Targets
 from core.workspace import ROOT, room
 from tests.synthetic_runs import early_events, held, make_run, results, step_event, write_events
 
@@ -42,9 +43,9 @@ def page(**query: str) -> AppTest:
     return at
 
 
-def draft_of(targets: Targets) -> str:
-    """Store a draft as the targets page would, and name it."""
-    draft = Draft(targets=targets)
+def draft_of(targets: Targets, **changes: Any) -> str:
+    """Store a draft as the pages would, and name it."""
+    draft = Draft(targets=targets, **changes)
     write_json(room("drafts") / f"{draft.identity()}.json", draft.to_dict())
     return draft.identity()
 
@@ -225,3 +226,18 @@ def test_before_the_first_step_the_page_says_what_will_be_there() -> None:
     with held(run):
         run.write_status(dataclasses.replace(run.last_word(), state="running", phase="measure", done=4, total=4, started=time.time()))
         assert "appear here with the first distillation step" in said(page(run=run.id))
+
+
+@pytest.mark.parametrize(
+    ("rank", "score", "told"),
+    [
+        (RankSpec(heads="taylor"), ScoreSpec(), "Score again with gradient_blocks above 0"),
+        (RankSpec(depth="ppl"), ScoreSpec(ppl_blocks=0), "Score again with ppl_blocks above 0"),
+        (RankSpec(neurons="nonsense"), ScoreSpec(), "There is no criterion 'nonsense' for neurons"),
+        (RankSpec(heads="taylor"), ScoreSpec(gradient_blocks=8), ""),
+    ],
+)
+def test_a_ranking_that_the_scoring_cannot_answer_is_told_before_the_start(rank: RankSpec, score: ScoreSpec, told: str) -> None:
+    at = page(draft=draft_of(Targets(num_hidden_layers=20), rank=rank, score=score))
+    assert told in said(at)
+    assert at.button(key="start").disabled == bool(told)

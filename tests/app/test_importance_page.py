@@ -1,14 +1,25 @@
 """The importance page: empty, and each view with and without a cut; what is clicked, switched and chosen."""
 
+import base64
 import dataclasses
 import json
+import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from streamlit.proto.WidgetStates_pb2 import WidgetStates
 
+from app.cached import card
 from app.state import Draft
-from core.specs import RankSpec, Targets
+from app.subject import subject_of
+from core.report.format import number
+from core.score import store
+from core.score.agreement import ranks
+from core.score.confidence import confidence
+from core.score.criteria import criteria_of
+from core.specs import RankSpec, ScoreSpec, Targets
 from tests.app.ready import charts, draft_in, make_model, make_scores, open_page, rerun, said
 
 CUT = Targets(num_hidden_layers=3, intermediate_size=30, num_attention_heads=3, num_key_value_heads=3, hidden_size=18)
@@ -29,7 +40,7 @@ def test_without_scores_the_page_says_what_it_will_show_and_how_to_get_it(tmp_pa
     assert not charts(at)
 
 
-@pytest.mark.parametrize(("view", "pictures"), [("Layers", 1), ("Heads", 1), ("Neurons", 3), ("Embedding", 2)])
+@pytest.mark.parametrize(("view", "pictures"), [("Layers", 1), ("Heads", 2), ("Neurons", 4), ("Embedding", 3)])
 @pytest.mark.parametrize("targets", [Targets(), CUT], ids=["whole", "cut"])
 def test_every_view_draws_its_charts_with_their_takeaways(draft: Draft, view: str, pictures: int, targets: Targets) -> None:
     at = open_page("importance", dataclasses.replace(draft, targets=targets), view=view)
@@ -44,19 +55,93 @@ def test_impossible_targets_are_told_and_everything_is_shown_as_kept(draft: Draf
     assert "keeps all" in charts(at)[0]
 
 
-def test_layers_can_be_ranked_by_loss_only_if_that_was_measured(tmp_path: Path) -> None:
-    draft = Draft(model=str(make_model(tmp_path / "small")))
-    make_scores(Path(draft.model), draft, losses=False)
-    assert at_options(open_page("importance", draft, view="Layers")) == ["Block importance"]
+@pytest.mark.parametrize(("view", "axis"), [("Layers", "layers"), ("Heads", "heads"), ("Neurons", "neurons"), ("Embedding", "channels")])
+def test_only_measured_criteria_are_offered_and_the_rest_is_named_with_what_it_takes(draft: Draft, view: str, axis: str) -> None:
+    at = open_page("importance", draft, view=view)
+    offered = at.selectbox(key=f"w_criterion_{axis}").options
+    measured = [found.title for found in criteria_of(axis).values() if found.needs in ("weights", "activations", "removal")]
+    assert offered == measured
+    told = next(caption.value for caption in at.caption if "Not measured" in caption.value)
+    assert all(title in told for title in {found.title for found in criteria_of(axis).values()} - set(measured))
+    assert not any(f"{title} (" in told or f"{title}," in told for title in measured)
+    assert ("score again with windows" if axis == "layers" else "score again with gradient blocks above 0") in said(at)
 
 
-def at_options(at: object) -> list[str]:
-    """What the switch of the depth measure offers."""
-    return list(at.segmented_control(key="w_depth").options)  # type: ignore[attr-defined]
+@pytest.mark.parametrize("axis", ["layers", "heads", "neurons", "channels"])
+def test_a_criterion_goes_into_the_draft_and_is_explained_with_its_source(draft: Draft, axis: str) -> None:
+    view, name = {
+        "layers": ("Layers", "kl"),
+        "heads": ("Heads", "wanda"),
+        "neurons": ("Neurons", "flap"),
+        "channels": ("Embedding", "wanda"),
+    }[axis]
+    at = open_page("importance", draft, view=view)
+    at.selectbox(key=f"w_criterion_{axis}").set_value(name)
+    rerun(at)
+    assert draft_in(at).rank == RankSpec(**{"depth" if axis == "layers" else axis: name})
+    assert criteria_of(axis)[name].says in said(at)
+    assert "https://arxiv.org/abs/" in said(at)
+
+
+def test_the_bars_show_the_chosen_criterion_first_and_then_the_two_common_ones(draft: Draft) -> None:
+    at = open_page("importance", dataclasses.replace(draft, rank=RankSpec(depth="kl")), view="Layers")
+    titles = [note["text"].split(",")[0] for note in figure(at)["layout"]["annotations"] if "↑" not in note["text"]]
+    assert titles == ["Divergence when removed", "Block importance", "Loss when removed"]
+
+
+def test_only_aggregated_criteria_offer_aggregations(draft: Draft) -> None:
+    at = open_page("importance", dataclasses.replace(draft, rank=RankSpec(heads="magnitude")), view="Heads")
+    assert "w_batch" not in [control.key for control in at.segmented_control]
+    at.selectbox(key="w_criterion_heads").set_value("channel_first")
+    rerun(at)
+    assert "w_batch" in [control.key for control in at.segmented_control]
+
+
+def test_protected_layers_stay(draft: Draft) -> None:
+    at = open_page("importance", dataclasses.replace(draft, targets=Targets(num_hidden_layers=3)), view="Layers")
+    for first, last in ((3, 0), (0, 3)):
+        at.number_input(key="w_protect_first").set_value(first)
+        at.number_input(key="w_protect_last").set_value(last)
+        rerun(at)
+        kept = next(bar for bar in figure(at)["data"] if bar["name"] == "removed in this draft")["x"]
+        assert values(kept) == ([3, 4] if first else [0, 1])
+    assert draft_in(at).rank == RankSpec(protect_last=3)
+
+
+def test_more_protection_than_layers_stay_is_told(draft: Draft) -> None:
+    rank = RankSpec(protect_first=2, protect_last=2)
+    at = open_page("importance", dataclasses.replace(draft, targets=Targets(num_hidden_layers=3), rank=rank), view="Layers")
+    assert "more than the 3 that stay" in at.warning[0].value
+
+
+def test_runs_of_layers_are_as_long_as_the_draft_removes(tmp_path: Path) -> None:
+    draft = Draft(model=str(make_model(tmp_path / "small")), score=ScoreSpec(windows=(2,)), rank=RankSpec(depth="window"))
+    make_scores(Path(draft.model), draft)
+    at = open_page("importance", dataclasses.replace(draft, targets=Targets(num_hidden_layers=3)), view="Layers")
+    assert not at.warning
+    gone = values(next(bar for bar in figure(at)["data"] if bar["name"] == "removed in this draft")["x"])
+    assert gone[1] - gone[0] == 1
+    at = open_page("importance", dataclasses.replace(draft, targets=Targets(num_hidden_layers=2)), view="Layers")
+    assert "Runs of 3 layers were not measured" in at.warning[0].value
+    assert len(at.warning) == 1
+    assert "Block importance" in charts(at)[0]
+
+
+def test_a_criterion_that_was_not_measured_is_told_and_can_be_changed(draft: Draft) -> None:
+    at = open_page("importance", dataclasses.replace(draft, rank=RankSpec(neurons="taylor")), view="Neurons")
+    assert "Score again with gradient_blocks above 0" in at.warning[0].value
+    assert len(at.warning) == 1
+    assert at.selectbox(key="w_criterion_neurons").value == "taylor"
+    assert not charts(at)
+    at.selectbox(key="w_criterion_neurons").set_value("wanda")
+    rerun(at)
+    assert not at.warning
+    assert charts(at)
 
 
 def test_another_aggregation_changes_the_draft_and_is_compared_with_the_default(draft: Draft) -> None:
     at = open_page("importance", dataclasses.replace(draft, targets=CUT), view="Neurons")
+    assert "This is the default" in said(at)
     at.segmented_control(key="w_batch").set_value("var")
     rerun(at)
     assert draft_in(at).rank == RankSpec(batch="var")
@@ -89,10 +174,86 @@ def test_a_chart_can_be_read_as_a_table(draft: Draft) -> None:
     assert len(at.dataframe[0].value) == 30
 
 
-def figure(at: object) -> dict[str, dict[str, list[dict[str, object]]]]:
+def test_heads_within_the_noise_are_dotted_and_counted(draft: Draft) -> None:
+    at = open_page("importance", dataclasses.replace(draft, targets=CUT), view="Heads")
+    scores = store.all_scores()[0]
+    subject = subject_of(dataclasses.replace(draft, targets=CUT), card(draft.model), scores)
+    undecided_LH = subject.undecided("heads")
+    assert undecided_LH is not None
+    dots = next(trace for trace in figure(at)["data"] if trace.get("name") == "undecided")
+    assert len(values(dots["x"])) == undecided_LH.sum() > 0
+    assert not undecided_LH[~subject.masks["layers"]].any()
+    assert f"For {undecided_LH.sum()} of 18 the cut is within the noise" in said(at)
+
+
+def test_without_shards_of_a_criterion_nothing_is_said_to_be_sure(draft: Draft) -> None:
+    at = open_page("importance", dataclasses.replace(draft, targets=CUT, rank=RankSpec(heads="magnitude")), view="Heads")
+    assert "cannot be told for this criterion" in said(at)
+    assert all(trace.get("name") != "undecided" for trace in figure(at)["data"])
+    assert "within" not in {metric.label: metric.value for metric in at.metric}["Rank in its layer"]
+
+
+def test_a_chosen_head_tells_its_rank_interval_and_its_place_under_every_criterion(draft: Draft) -> None:
+    at = open_page("importance", draft, view="Heads")
+    scores = store.all_scores()[0]
+    sure = confidence(scores, "heads", RankSpec())
+    for head in np.argsort(sure.high_RU[0] - sure.low_RU[0])[[0, -1]].tolist():
+        at.number_input(key="w_head_head").set_value(head)
+        rerun(at)
+        low, high = math.ceil(sure.low_RU[0, head]), math.floor(sure.high_RU[0, head])
+        reach = "sure" if low == high else f"within {low} to {high}"
+        assert {metric.label: metric.value for metric in at.metric}["Rank in its layer"] == f"{sure.rank_RU[0, head]}, {reach}"
+    assert low < high
+    at.toggle(key="table_heads_profile").set_value(True)
+    rerun(at)
+    table = at.dataframe[0].value
+    assert table["criterion"].tolist() == [found.title for found in scores.offered("heads").values()]
+    ranks_of = {name: ranks(scores.importance("heads", RankSpec(heads=name)))[0, head] for name in scores.offered("heads")}
+    assert table["rank"].tolist() == list(ranks_of.values())
+    reach = table.set_index("criterion")[["from", "to"]]
+    wanda = confidence(scores, "heads", RankSpec(heads="wanda"))
+    assert reach.loc["Wanda, structured"].tolist() == pytest.approx([wanda.low_RU[0, head], wanda.high_RU[0, head]])
+    assert reach.loc["Weight magnitude"].isna().all()
+
+
+def test_the_neighbours_of_a_unit_stand_beside_it_in_rank(draft: Draft) -> None:
+    at = open_page("importance", draft, view="Embedding")
+    at.number_input(key="w_channel_unit").set_value(17)
+    rerun(at)
+    order = (-store.all_scores()[0].importance("channels", RankSpec())).argsort(kind="stable").tolist()
+    place = min(max(order.index(17), 2), 21)
+    shown = [int(cell.split()[0]) for cell in at.table[0].value["Channel"]]
+    assert shown == order[place - 2 : place + 3]
+    assert "Channel 17 as every criterion sees it" in said(at)
+
+
+def test_one_neuron_of_the_chosen_layer_is_shown(draft: Draft) -> None:
+    at = open_page("importance", draft, view="Neurons")
+    at.slider(key="w_neuron_layer").set_value(2)
+    at.number_input(key="w_neuron_unit").set_value(31)
+    rerun(at)
+    shown = {metric.label: metric.value for metric in at.metric}
+    assert shown["Importance"] == number(store.all_scores()[0].importance("neurons", RankSpec())[2, 31])
+    assert "Layer 2, neuron 31 as every criterion sees it" in said(at)
+
+
+def test_the_cut_curve_of_neurons_shades_the_undecided(draft: Draft) -> None:
+    at = open_page("importance", dataclasses.replace(draft, targets=CUT), view="Embedding")
+    band = [shape for shape in figure(at)["layout"]["shapes"] if shape.get("name") == "undecided"]
+    assert len(band) == 1
+    assert band[0]["x0"] < 18.5 < band[0]["x1"]
+
+
+def figure(at: object) -> Any:
     """The first chart of the page."""
-    found: dict[str, dict[str, list[dict[str, object]]]] = json.loads(at.get("plotly_chart")[0].proto.spec)  # type: ignore[attr-defined]
-    return found
+    return json.loads(at.get("plotly_chart")[0].proto.spec)  # type: ignore[attr-defined]
+
+
+def values(numbers: Any) -> list[int]:
+    """What a trace holds, whether it is written as a list or as bytes."""
+    if isinstance(numbers, dict):
+        return np.frombuffer(base64.b64decode(numbers["bdata"]), numbers["dtype"]).tolist()
+    return list(numbers)
 
 
 def select(at: object, cells: list[tuple[int, int]]) -> None:

@@ -8,11 +8,11 @@ import pytest
 from app.state import Draft
 from core.files import write_json
 from core.model.cost import cost_of
-from core.report.format import count
+from core.report.format import count, size
 from core.runs import control
 from core.runs.folder import Run, create
 from core.runs.status import Status
-from core.specs import DataSpec, RunSpec, Targets, TextSpec
+from core.specs import DataSpec, RunSpec, ScoreSpec, Targets, TextSpec
 from tests.app.ready import CONFIG, draft_in, make_model, make_scores, open_page, rerun, said
 
 
@@ -110,7 +110,7 @@ def test_a_scoring_that_waits_is_shown_and_can_be_stopped(draft: Draft, monkeypa
 def test_finished_scores_are_dated_and_lead_on(draft: Draft) -> None:
     make_scores(Path(draft.model), draft)
     at = open_page("model", draft)
-    assert "with 8192 tokens, in 21 s" in said(at)
+    assert "with 8192 tokens, in 12 s" in said(at)
     assert at.button(key="see_importance")
 
 
@@ -127,11 +127,85 @@ def test_another_model_drops_the_sizes_chosen_for_the_old_one(draft: Draft, tmp_
     assert draft_in(at).targets == Targets()
 
 
-def test_removal_losses_can_be_left_out(draft: Draft) -> None:
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "flag"),
+    [
+        ("number_input", "ppl_blocks", 0, "--ppl-blocks 0"),
+        ("number_input", "gradient_blocks", 8, "--gradient-blocks 8"),
+        ("number_input", "greedy", 2, "--greedy 2"),
+        ("number_input", "shards", 8, "--shards 8"),
+        ("number_input", "batch_size", 2, "--score-batch-size 2"),
+        ("number_input", "ridge", 0.1, "--ridge 0.1"),
+        ("toggle", "covariances", True, "--covariances"),
+        ("toggle", "pre_activation", True, "--pre-activation"),
+    ],
+)
+def test_what_is_measured_goes_into_the_draft_and_the_command(draft: Draft, kind: str, name: str, value: object, flag: str) -> None:
     at = open_page("model", draft)
-    at.number_input(key="w_ppl_blocks").set_value(0)
+    getattr(at, kind)(key=f"w_score_{name}").set_value(value)
     rerun(at)
-    assert draft_in(at).score.ppl_blocks == 0
+    assert draft_in(at).score == dataclasses.replace(draft.score, **{name: value})
+    assert flag in at.code[-1].value
+
+
+def test_runs_of_layers_are_chosen_by_their_lengths(draft: Draft) -> None:
+    at = open_page("model", draft)
+    at.multiselect(key="w_windows").set_value([3, 2])
+    rerun(at)
+    assert draft_in(at).score.windows == (2, 3)
+    assert "--windows 2 --windows 3" in at.code[-1].value
+
+
+def test_the_help_tells_what_covariances_cost_in_memory(draft: Draft) -> None:
+    help_ = open_page("model", draft).toggle(key="w_score_covariances").help
+    assert size(4 * 5 * (40**2 + 48**2 + 2 * 24**2), estimated=True) in help_
+
+
+@pytest.mark.parametrize(
+    ("score", "name", "value", "told"),
+    [
+        (ScoreSpec(), "gradient_blocks", 2, "Gradient blocks must be 0 or at least the 4 shards, got 2."),
+        (ScoreSpec(gradient_blocks=4), "shards", 8, "Gradient blocks must be 0 or at least the 8 shards, got 4."),
+        (ScoreSpec(windows=(2,)), "ppl_blocks", 0, "Blocks for removing layers must be above 0"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_and_the_draft_stays(draft: Draft, score: ScoreSpec, name: str, value: int, told: str) -> None:
+    at = open_page("model", dataclasses.replace(draft, score=score))
+    at.number_input(key=f"w_score_{name}").set_value(value)
+    rerun(at)
+    assert told in at.error[0].value
+    assert draft_in(at) == dataclasses.replace(draft, score=score)
+    assert at.number_input(key=f"w_score_{name}").value == getattr(score, name)
+    at.number_input(key="w_score_batch_size").set_value(2)
+    rerun(at)
+    assert not at.error
+
+
+def test_more_shards_than_blocks_are_told_and_not_started(draft: Draft) -> None:
+    at = open_page("model", dataclasses.replace(draft, score=ScoreSpec(shards=32)))
+    assert "cannot be 32 with 16 calibration blocks" in at.error[0].value
+    assert at.button(key="compute_importance").disabled
+
+
+def test_the_panel_names_what_would_be_measured(draft: Draft) -> None:
+    at = open_page("model", dataclasses.replace(draft, score=ScoreSpec(gradient_blocks=8, ppl_blocks=1)))
+    assert "norms of the weights, activations, gradients (8 blocks) and loss without each layer (1 block)" in said(at)
+
+
+@pytest.mark.parametrize(
+    ("score", "told"),
+    [
+        (
+            ScoreSpec(ppl_blocks=2, gradient_blocks=16),
+            "≈ 18 s",
+        ),  # weights 4 s, activations 4 s, gradients of twice, losses of half the blocks
+        (ScoreSpec(ppl_blocks=0), "≈ 8.0 s"),
+        (ScoreSpec(covariances=True), "not known yet: covariances of this model was not measured here before"),
+    ],
+)
+def test_the_time_is_told_by_what_each_pass_took_before(draft: Draft, score: ScoreSpec, told: str) -> None:
+    make_scores(Path(draft.model), dataclasses.replace(draft, score=ScoreSpec(gradient_blocks=8)))
+    assert told in said(open_page("model", dataclasses.replace(draft, score=score)))
 
 
 def test_a_scoring_that_failed_says_why_and_can_be_tried_again(draft: Draft) -> None:

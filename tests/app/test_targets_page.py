@@ -10,7 +10,7 @@ from app.state import Draft
 from core.model.cost import cost_of
 from core.model.dims import dims_of, resized
 from core.report.format import count
-from core.specs import Targets
+from core.specs import RankSpec, Targets
 from tests.app.ready import CONFIG, charts, draft_in, make_model, make_scores, open_page, rerun, said
 
 
@@ -85,14 +85,34 @@ def test_without_scores_the_numbers_stand_and_the_page_says_what_is_missing(draf
 def test_with_scores_it_says_how_much_importance_stays_and_which_layers_go(draft: Draft) -> None:
     scores = make_scores(Path(draft.model), draft)
     at = open_page("targets", dataclasses.replace(draft, targets=Targets(num_hidden_layers=3)))
-    gone = sorted(map(int, scores.layers("bi").argsort()[:2]))
+    gone = sorted(map(int, scores.importance("layers", RankSpec()).argsort()[:2]))
     assert f"removed: {gone[0]}, {gone[1]}" in charts(at)[0]
     assert any(bar.text.startswith("Layers ") and bar.text != "Layers 100.0 %" for bar in at.progress)
+
+
+def test_a_ranking_that_was_not_measured_is_told_and_the_numbers_stand(draft: Draft) -> None:
+    make_scores(Path(draft.model), draft)
+    at = open_page("targets", dataclasses.replace(draft, targets=Targets(num_hidden_layers=3), rank=RankSpec(heads="taylor")))
+    assert "Score again with gradient_blocks above 0" in at.warning[0].value
+    assert parameters(at)
+    assert len(charts(at)) == 1
+    assert "--num-hidden-layers 3" in said(at)
+    assert at.button(key="to_importance")
 
 
 def test_the_command_does_what_the_page_shows(draft: Draft) -> None:
     at = open_page("targets", dataclasses.replace(draft, targets=Targets(num_hidden_layers=3)))
     assert "--num-hidden-layers 3" in said(at)
+
+
+def test_rounds_go_into_the_draft_and_the_command_and_the_page_says_what_it_shows(draft: Draft) -> None:
+    at = open_page("targets", draft)
+    assert "one round" not in said(at)
+    at.number_input(key="w_rounds").set_value(3)
+    rerun(at)
+    assert draft_in(at).rank == RankSpec(rounds=3)
+    assert "--rounds 3" in at.code[-1].value
+    assert "as one round would choose it" in said(at)
 
 
 def test_new_numbers_come_quickly(draft: Draft) -> None:

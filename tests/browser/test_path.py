@@ -54,6 +54,7 @@ def test_the_whole_path_by_mouse(page: Page, address: str, world: World) -> None
 
     expect(page.get_by_text("Size and speed")).to_be_visible()
     expect(page.get_by_text("Distilled").first).to_be_visible()
+    expect(page.get_by_role("button", name="Download the report")).to_be_visible()  # the last part: nothing is being fetched any more
     run = all_runs()[0]
     assert (run.spec.kind, run.status().state) == ("distill", "done")
     assert "distilled" in run.results()
@@ -76,6 +77,22 @@ def test_a_click_on_a_head_shows_that_head(page: Page, address: str, world: Worl
     page.mouse.click(box["x"] + box["width"] * 2.5 / 3, box["y"] + box["height"] * 4.5 / 6)
     expect(page.get_by_label("Layer", exact=True)).to_have_value("2")
     expect(page.get_by_label("Head", exact=True)).to_have_value("4")
+
+
+def test_the_criteria_are_compared_axis_by_axis(page: Page, address: str, world: World) -> None:  # noqa: F811
+    from core.runs import control
+    from tests.whole.test_runs import finish
+
+    draft = draft_of(world)
+    finish(control.start(draft.run_spec(kind="score")))
+    open_page(page, address, "importance", draft)
+    page.get_by_role("radio", name="Agreement").click()
+    for axis in ("Layers", "Neurons", "Embedding"):
+        page.get_by_role("radiogroup", name="Criteria for").get_by_role("radio", name=axis).click()
+        settled(page)
+        expect(page.get_by_text(re.compile("Most alike: ")).first).to_be_visible()
+        expect(page.locator(".js-plotly-plot")).to_have_count(2)
+    assert page.get_by_test_id("stException").count() == 0
 
 
 def test_every_page_is_drawn_without_a_model_or_a_run(page: Page, address: str) -> None:

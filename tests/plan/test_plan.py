@@ -1,5 +1,6 @@
 """What is kept, and what is refused."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,44 +10,53 @@ from core.errors import UserError
 from core.model.dims import dims_of, resized
 from core.plan.plan import Plan, keep_masks, kept_share, make_plan
 from core.plan.sizes import problems
-from core.score.store import Scores, all_scores, find, load, save, score_key
+from core.score.criteria import criteria_of
+from core.score.store import Scores
 from core.specs import RankSpec, ScoreSpec, Targets
+from tests.synthetic_scores import synthetic_scores
 from tests.tiny import tiny_config
 
 CONFIG = tiny_config().to_dict()
+EVERYTHING = ScoreSpec(ppl_blocks=4, gradient_blocks=4, covariances=True, pre_activation=True, windows=(1, 2, 3, 4), greedy=4)
 
 
 @pytest.fixture
 def scores(workspace: Path) -> Scores:
-    """Random scores of the tiny model."""
-    rng = np.random.default_rng(0)
-    shapes = {"heads": (5, 6), "neurons": (5, 40), "channels": (10, 24)}
-    arrays = {name: rng.random((3, 2, *shape)) for name, shape in shapes.items()}
-    arrays |= {"distance": rng.random(5), "losses": rng.random(6) + 3, "count": np.array(4)}
-    return save("b2-test", arrays, dims_of(CONFIG), {"created": 1.0})
+    """Made-up scores of the tiny model under every criterion."""
+    return synthetic_scores("b2-test", dims_of(CONFIG), EVERYTHING)
 
 
 def test_the_best_are_kept_in_their_old_order(scores: Scores) -> None:
     plan = make_plan(scores, CONFIG, Targets(num_hidden_layers=3, intermediate_size=11, hidden_size=18), RankSpec())
     assert plan.dims == resized(dims_of(CONFIG), plan.targets)
     assert (plan.layers.shape, plan.neurons.shape, plan.channels.shape) == ((3,), (3, 11), (18,))
-    importance = scores.neurons(RankSpec())
+    importance = scores.importance("neurons", RankSpec())
     for row, layer in zip(plan.neurons, plan.layers, strict=True):
         left_out = np.setdiff1d(np.arange(40), row)
         assert importance[layer, row].min() >= importance[layer, left_out].max()
         assert (np.diff(row) > 0).all()
-    assert set(plan.channels) == set(np.argsort(scores.channels(RankSpec()))[-18:])
-    assert set(plan.layers) == set(np.argsort(scores.layers("bi"))[-3:])
+    assert set(plan.channels) == set(np.argsort(scores.importance("channels", RankSpec()))[-18:])
+    assert set(plan.layers) == set(np.argsort(scores.importance("layers", RankSpec(), 2))[-3:])
 
 
 def test_heads_stay_rectangular(scores: Scores) -> None:
     plan = make_plan(scores, CONFIG, Targets(num_attention_heads=2, num_key_value_heads=2), RankSpec())
     for heads, kv_heads in zip(plan.heads, plan.kv_heads, strict=True):
         assert (heads // 2 == kv_heads).all(), "every kept key-value head keeps one of its own two query heads"
-    importance = scores.heads(RankSpec())
+    importance = scores.importance("heads", RankSpec())
     for layer, heads in enumerate(plan.heads):
         for head in heads:
             assert importance[layer, head] == importance[layer, head // 2 * 2 : head // 2 * 2 + 2].max()
+
+
+def test_each_kept_layer_keeps_the_heads_and_neurons_of_its_own_row(scores: Scores) -> None:
+    plan = make_plan(scores, CONFIG, Targets(num_hidden_layers=2, num_key_value_heads=2, intermediate_size=5), RankSpec(protect_last=2))
+    assert plan.layers.tolist() == [3, 4]
+    heads, neurons = (scores.importance(axis, RankSpec()) for axis in ("heads", "neurons"))
+    for row, layer in enumerate(plan.layers):
+        group_sums = heads[layer].reshape(3, 2).sum(1)
+        assert set(plan.kv_heads[row]) == set(np.argsort(-group_sums)[:2])
+        assert set(plan.neurons[row]) == set(np.argsort(-neurons[layer])[:5])
 
 
 def test_key_value_heads_take_their_query_heads_along(scores: Scores) -> None:
@@ -105,24 +115,110 @@ def test_scores_of_another_model_are_refused(scores: Scores) -> None:
         make_plan(scores, tiny_config(intermediate_size=48).to_dict(), Targets(), RankSpec())
 
 
-def test_the_store_finds_scores_only_under_all_that_determines_them(scores: Scores) -> None:
-    key = score_key("model", "text", ScoreSpec())
-    save(key, scores.arrays, scores.dims, {"created": 2.0})
-    assert find("model", "text", ScoreSpec(batch_size=1)) is not None, "the batch size changes no score"
-    for other in (("other", "text", ScoreSpec()), ("model", "other", ScoreSpec()), ("model", "text", ScoreSpec(ppl_blocks=9))):
-        assert find(*other) is None
-    assert [found.key for found in all_scores()] == [key, "b2-test"]
+def test_each_axis_follows_its_own_criterion_and_aggregation(scores: Scores) -> None:
+    targets = Targets(num_hidden_layers=3, intermediate_size=11, hidden_size=12, num_key_value_heads=2)
+    for axis in ("heads", "neurons", "channels"):
+        for name in criteria_of(axis):
+            rank = RankSpec(**{axis: name}, batch="mean", sequence="l2")
+            plan, plain = (make_plan(scores, CONFIG, targets, used) for used in (rank, RankSpec(batch="mean", sequence="l2")))
+            for other in {"heads", "neurons", "channels"} - {axis}:
+                np.testing.assert_array_equal(getattr(plan, other), getattr(plain, other))
+    plan = make_plan(scores, CONFIG, targets, RankSpec(neurons="obs", channels="fisher"))
+    importance = scores.importance("neurons", RankSpec(neurons="obs"))[plan.layers]
+    assert all(set(row) == set(np.argsort(-values)[:11]) for row, values in zip(plan.neurons, importance, strict=True))
+    assert set(plan.channels) == set(np.argsort(-scores.importance("channels", RankSpec(channels="fisher")))[:12])
 
 
-def test_damaged_or_missing_scores_are_told(scores: Scores) -> None:
-    with pytest.raises(UserError, match="no scores 'b2-none'"):
-        load("b2-none")
-    (scores.folder / "moments.npz").write_bytes(b"PK")
-    with pytest.raises(UserError, match="damaged"):
-        load("b2-test").heads(RankSpec())
+@pytest.mark.parametrize("name", criteria_of("layers"))
+@pytest.mark.parametrize(
+    ("first", "last", "layers"), [(0, 0, 3), (1, 0, 3), (0, 1, 2), (1, 1, 3), (2, 1, 3), (1, 2, 4), (2, 2, 4), (0, 3, 3)]
+)
+def test_protected_layers_stay(scores: Scores, name: str, first: int, last: int, layers: int) -> None:
+    plan = make_plan(scores, CONFIG, Targets(num_hidden_layers=layers), RankSpec(depth=name, protect_first=first, protect_last=last))
+    assert len(plan.layers) == layers
+    assert set(range(first)) | set(range(5 - last, 5)) <= set(plan.layers)
 
 
-def test_a_depth_ranking_that_was_not_measured_is_refused(scores: Scores) -> None:
-    bare = save("b2-bare", scores.arrays | {"losses": np.zeros(0)}, scores.dims, {"created": 3.0})
-    with pytest.raises(UserError, match="ppl_blocks above 0"):
-        make_plan(bare, CONFIG, Targets(), RankSpec(depth="ppl"))
+@pytest.mark.parametrize(("first", "last"), [(3, 0), (0, 3), (2, 1), (9, 9)])
+def test_more_protected_layers_than_stay_are_refused(scores: Scores, first: int, last: int) -> None:
+    with pytest.raises(
+        UserError, match=rf"{first} layers at the start and {last} at the end are protected, more than the 2 that stay\. Protect fewer"
+    ):
+        make_plan(scores, CONFIG, Targets(num_hidden_layers=2), RankSpec(protect_first=first, protect_last=last))
+
+
+@pytest.mark.parametrize("name", ["window", "angle"])
+def test_criteria_of_runs_remove_the_best_run_of_that_length(name: str, workspace: Path) -> None:
+    for seed in range(8):
+        scores = synthetic_scores(f"b2-{seed}", dims_of(CONFIG), EVERYTHING, seed=seed)
+        for removed in (1, 2, 3, 4):
+            for first, last in ((0, 0), (1, 0), (0, 1)):
+                plan = make_plan(
+                    scores, CONFIG, Targets(num_hidden_layers=5 - removed), RankSpec(depth=name, protect_first=first, protect_last=last)
+                )
+                gone = np.setdiff1d(np.arange(5), plan.layers)
+                assert (np.diff(gone) == 1).all(), "consecutive"
+                cost = run_costs(scores, name, removed)
+                assert cost[gone[0]] == min(cost[start] for start in range(first, 5 - last - removed + 1))
+
+
+def run_costs(scores: Scores, name: str, length: int) -> np.ndarray:
+    """What each run of layers costs, by its first layer, straight from what is stored."""
+    if name == "window":
+        return scores.array("windows", f"losses.{length}").mean(0)[1:]
+    angles = scores.array("removal", "angles").mean(0)
+    return np.array([angles[start, start + length] for start in range(5 - length + 1)])
+
+
+def test_greedy_removes_the_first_of_its_order_and_passes_over_the_protected(workspace: Path) -> None:
+    for seed in range(8):
+        scores = synthetic_scores(f"b2-{seed}", dims_of(CONFIG), EVERYTHING, seed=seed)
+        order = scores.array("greedy", "order").tolist()
+        for removed in (1, 2, 3, 4):
+            plan = make_plan(scores, CONFIG, Targets(num_hidden_layers=5 - removed), RankSpec(depth="greedy"))
+            assert set(range(5)) - set(plan.layers) == set(order[:removed])
+        plan = make_plan(scores, CONFIG, Targets(num_hidden_layers=3), RankSpec(depth="greedy", protect_first=1, protect_last=1))
+        assert set(range(5)) - set(plan.layers) == set([layer for layer in order if layer in (1, 2, 3)][:2])
+
+
+@pytest.mark.parametrize("name", criteria_of("layers"))
+def test_a_plan_that_keeps_all_layers_needs_nothing_of_the_criterion(scores: Scores, name: str, workspace: Path) -> None:
+    few = synthetic_scores("b2-few", dims_of(CONFIG), dataclasses.replace(EVERYTHING, windows=(3,), greedy=1))
+    plan = make_plan(few, CONFIG, Targets(intermediate_size=7), RankSpec(depth=name))
+    assert plan.layers.tolist() == [0, 1, 2, 3, 4]
+    assert kept_share(plan, few)["layers"] == 1
+
+
+@pytest.mark.parametrize(
+    ("rank", "told"),
+    [
+        (RankSpec(depth="ppl"), "ppl_blocks above 0"), (RankSpec(depth="window"), "with windows, the lengths"), (RankSpec(depth="greedy"), "with greedy"),
+        (RankSpec(heads="taylor"), "gradient_blocks above 0"), (RankSpec(neurons="obs"), "with covariances"),
+        (RankSpec(neurons="pre_activation"), "with pre_activation"), (RankSpec(channels="astrology"), "There is no criterion 'astrology' for channels"),
+        (RankSpec(depth="astrology"), "There is no criterion 'astrology' for layers"),
+    ],
+)  # fmt: skip
+def test_a_ranking_that_was_not_measured_is_refused(rank: RankSpec, told: str, workspace: Path) -> None:
+    bare = synthetic_scores("b2-bare", dims_of(CONFIG), ScoreSpec(ppl_blocks=0))
+    with pytest.raises(UserError, match=told):
+        make_plan(bare, CONFIG, Targets(intermediate_size=8), rank)
+
+
+@pytest.mark.parametrize(
+    ("rank", "told"),
+    [
+        (RankSpec(batch="max"), "batch: must be one of mean, l2, var; got 'max'"),
+        (RankSpec(protect_first=-1), "protect_first: must be 0 or more"),
+    ],
+)
+def test_a_ranking_that_makes_no_sense_is_refused(scores: Scores, rank: RankSpec, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        make_plan(scores, CONFIG, Targets(), rank)
+
+
+def test_the_kept_share_lies_between_nothing_and_all_under_every_criterion(scores: Scores) -> None:
+    targets = Targets(num_hidden_layers=3, intermediate_size=11, hidden_size=16, num_key_value_heads=2)
+    for axis in ("heads", "neurons", "channels", "layers"):
+        for name in criteria_of(axis):
+            rank = RankSpec(**{"depth" if axis == "layers" else axis: name}, protect_first=1)
+            assert all(0 < share < 1 for share in kept_share(make_plan(scores, CONFIG, targets, rank), scores).values()), f"{axis} {name}"

@@ -10,15 +10,13 @@ from transformers import AutoModelForCausalLM
 from core.errors import UserError
 from core.model.checkpoint import check_map, load_model
 from core.model.cost import cost_of
-from core.model.dims import dims_of
 from core.model.families import FAMILIES
 from core.plan.plan import Plan, make_plan
 from core.progress import Silent
 from core.prune.export import prune_checkpoint
 from core.prune.mask import masked
 from core.prune.surgery import cut
-from core.score.scoring import compute
-from core.score.store import save
+from core.score.scoring import score_model
 from core.specs import RankSpec, ScoreSpec, Targets
 from tests.tiny import random_blocks, save_tiny, tiny_config, tiny_model
 
@@ -35,8 +33,7 @@ IDS = torch.from_numpy(random_blocks(2, 12, seed=5)).long()
 
 def plan_for(model: torch.nn.Module, targets: Targets) -> Plan:
     config = model.config.to_dict()  # type: ignore[union-attr, operator]
-    arrays = compute(model, random_blocks(2, 16), ScoreSpec(ppl_blocks=0), Silent())  # type: ignore[arg-type]
-    scores = save(f"b2-{config['model_type']}-{id(model)}", arrays, dims_of(config), {"created": 0.0})
+    scores = score_model(model, random_blocks(2, 16), ScoreSpec(ppl_blocks=0, shards=1))  # type: ignore[arg-type]
     return make_plan(scores, config, targets, RankSpec())
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from core.report.importance_figures import head_map, head_table, layer_bars, ranks
+from core.report.importance_figures import head_map, head_table, layer_bars
 from core.report.picture import CLEAR, Picture
+from core.score.agreement import ranks
 
 L, H = 5, 6
 RNG = np.random.default_rng(0)
@@ -54,6 +55,26 @@ def test_lines_part_the_key_value_groups(group: int, lines: int) -> None:
 def test_selected_heads_are_ringed() -> None:
     rings = [shape for shape in head_map(SCORE_LH, KEPT_LH, selected=((3, 2), (0, 1))).figure.layout.shapes if shape.type == "rect"]
     assert [(ring.x0 + 0.5, ring.y0 + 0.5) for ring in rings] == [(3, 2), (0, 1)]
+
+
+def test_undecided_heads_are_dotted_inside_their_cells_and_listed() -> None:
+    undecided_LH = RNG.random((L, H)) > 0.6
+    picture = head_map(SCORE_LH, KEPT_LH, undecided_LH=undecided_LH)
+    dots = trace(picture, "undecided")
+    cells = {(round(x), round(y)) for x, y in zip(dots.x, dots.y, strict=True)}
+    assert cells == {tuple(cell) for cell in np.argwhere(undecided_LH)}
+    assert picture.table["undecided"].tolist() == undecided_LH.ravel().tolist()
+
+
+def test_a_map_without_undecided_heads_has_no_dots() -> None:
+    assert not [one for one in head_map(SCORE_LH, KEPT_LH, undecided_LH=np.zeros((L, H), bool)).figure.data if one.name == "undecided"]
+
+
+def test_protected_layers_have_no_bar_and_are_never_the_most_important() -> None:
+    picture = layer_bars({"bi": np.array([np.inf, 1.0, 4.0, 2.0, np.inf])}, np.ones(5, bool))
+    assert np.isnan(np.array(picture.figure.data[0].y, float)).tolist() == [True, False, False, False, True]
+    assert "most for layer 2" in picture.alt
+    assert layer_bars({"bi": np.full(5, np.inf)}, np.ones(5, bool)).figure.data
 
 
 def test_colours_within_a_layer_reach_one_in_every_layer() -> None:

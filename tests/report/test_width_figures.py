@@ -64,3 +64,28 @@ def test_the_histogram_counts_every_unit() -> None:
 )
 def test_logarithmic_ticks_are_round_numbers(low: float, high: float, expected: list[float]) -> None:
     assert log_ticks(low, high) == pytest.approx(expected)
+
+
+def test_the_curve_shades_from_the_first_to_the_last_undecided_place() -> None:
+    order = np.argsort(-SCORE_LF[0])
+    undecided_F = np.zeros(40, bool)
+    undecided_F[order[[26, 28, 33]]] = True
+    picture = cut_curve(SCORE_LF[0], 30, "neurons", undecided_F)
+    band = next(shape for shape in picture.figure.layout.shapes if shape.type == "rect")
+    assert (band.x0, band.x1) == (26.5, 34.5)
+    strokes = next(trace for trace in picture.figure.data if trace.name == "undecided")
+    assert list(strokes.x) == [27, 29, 34]
+    assert "For 3 of them the cut is within the noise (shaded)." in picture.alt
+    assert picture.table["undecided"].sum() == 3
+
+
+def test_a_sure_cut_is_not_shaded() -> None:
+    picture = cut_curve(SCORE_LF[0], 30, "neurons", np.zeros(40, bool))
+    assert not [shape for shape in picture.figure.layout.shapes if shape.type == "rect"]
+    assert "For 0 of them" in picture.alt
+
+
+def test_a_histogram_over_less_than_a_decade_has_ticks() -> None:
+    narrow = score_histogram(np.linspace(240, 400, 40), 30, "channels").figure
+    assert narrow.layout.xaxis.tickvals is None
+    assert len(score_histogram(np.geomspace(0.1, 10, 40), 30, "channels").figure.layout.xaxis.tickvals) > 1

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -53,9 +54,21 @@ def test_a_pruned_real_model_learns_from_its_teacher(borrowed: Path) -> None:
     assert sum(parameter.numel() for parameter in reloaded.parameters()) == results["distilled"]["parameters"]
     assert Plan.load(run.path / "plan.npz").dims.hidden == 540
     scores = store.load(results["scores"])
-    assert scores.layers("bi").argmax() == 0, "the first layer turns embeddings into something else"
-    assert scores.layers("ppl").argmax() == 0
-    assert scores.channels(RankSpec()).shape == (576,)
+    for depth in ("bi", "ppl", "kl"):
+        importance_L = scores.importance("layers", RankSpec(depth=depth))
+        assert importance_L.argmax() == 0, f"{depth}: the first layer turns embeddings into something else"
+    assert scores.importance("channels", RankSpec()).shape == (576,)
+
+
+class Reversed:
+    """Scores that take the least important units for the most important."""
+
+    def __init__(self, scores: store.Scores) -> None:
+        self.scores, self.dims = scores, scores.dims
+
+    def importance(self, axis: str, rank: RankSpec, removed: int = 1) -> np.ndarray:
+        """The negative of what was measured."""
+        return -self.scores.importance(axis, rank, removed)
 
 
 def test_the_ranking_beats_its_reverse(borrowed: Path) -> None:
@@ -73,12 +86,8 @@ def test_the_ranking_beats_its_reverse(borrowed: Path) -> None:
     model, tokenizer, config = load_model(folder), load_tokenizer(folder), full_config(folder)
     for name, targets in (("neurons", Targets(intermediate_size=1152)), ("channels", Targets(hidden_size=504))):
         losses = []
-        for sign in (1, -1):
-            turned = store.Scores(scores.folder, scores.meta)
-            turned.__dict__["arrays"] = {
-                key: sign * values if key in ("neurons", "channels") else values for key, values in scores.arrays.items()
-            }
-            plan = make_plan(turned, config, targets, RankSpec(batch="mean"))
+        for turned in (scores, Reversed(scores)):
+            plan = make_plan(turned, config, targets, RankSpec())
             with masked(model, config, plan):
                 losses.append(measure(model, blocks.heldout["wikipedia"], tokenizer)["loss_nats"])
         assert losses[0] < losses[1] - 0.1, name

@@ -2,21 +2,29 @@
 
 import dataclasses
 import os
+import shlex
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from core.errors import UserError
 from core.files import read_json
 from core.model.checkpoint import load_model
+from core.report.command import command_of
 from core.runs import control
 from core.runs.folder import Run
 from core.runs.status import Status
-from core.specs import EvalSpec, RunSpec, Targets
+from core.score import store
+from core.specs import EvalSpec, RunSpec, ScoreSpec, Targets
+from core.workspace import ROOT
 from tests.whole.conftest import World
 
 
@@ -139,3 +147,20 @@ def test_a_spec_with_impossible_values_is_refused_before_anything_starts(world: 
     assert "steps: must be 0 or more" in str(caught.value)
     assert "learning_rate: must be above 0" in str(caught.value)
     assert not list((workspace / "runs").glob("*")) if (workspace / "runs").exists() else True
+
+
+def test_two_processes_share_a_scoring_run(world: World, workspace: Path) -> None:
+    spec = dataclasses.replace(world.spec, kind="score", score=ScoreSpec(ppl_blocks=2, shards=2, batch_size=1))
+    alone = finish(control.start(spec)).results()["scores"]
+    expected = {name: dict(store.load(alone).arrays(name)) for name in ("activations", "removal")}
+    shutil.rmtree(workspace / "scores")
+    shutil.rmtree(workspace / "passes")
+    command = shlex.split(command_of(spec))[2:]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m"]  # fmt: skip
+    done = subprocess.run([*launch, *command], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list((workspace / "runs").glob("*-score-*"))) == 2, "the two processes made one run folder beside the one before"
+    for name, arrays in expected.items():
+        for key, values in arrays.items():
+            if key != "seconds":
+                np.testing.assert_array_equal(store.load(alone).arrays(name)[key], values, err_msg=key)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from core.report.agreement import overlap, spearman
+from core.score.agreement import overlap, spearman
 
 SCORES = np.random.default_rng(2).lognormal(size=(4, 30))
 

@@ -1,0 +1,190 @@
+"""How every pass is computed: the units it is made of, about what they cost, and the function that measures one."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from core.errors import UserError
+from core.model.dims import Dims, dims_of
+from core.score.covariances import covariance_scores
+from core.score.depth import Remover, angles_between, greedy_removal
+from core.score.gradients import gradient_sums
+from core.score.weights import weight_norms
+from core.score.width import SITES, WidthAccumulator
+from core.specs import ScoreSpec
+
+Arrays = dict[str, np.ndarray]
+Tick = Callable[..., None]
+"""Called after each forward pass's worth of work, with figures worth telling; it is where a stop is heard."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model, the text to score it on, and how."""
+
+    model: PreTrainedModel
+    blocks_NT: np.ndarray
+    spec: ScoreSpec
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The model's config."""
+        return self.model.config.to_dict()
+
+    @property
+    def dims(self) -> Dims:
+        """The model's dimensions."""
+        return dims_of(self.config)
+
+    def shard(self, number: int, limit: int | None = None) -> np.ndarray:
+        """The blocks of one shard; ``limit`` bounds the blocks that are dealt out."""
+        return self.blocks_NT[:limit][number :: self.spec.shards]
+
+    def judged(self) -> np.ndarray:
+        """The blocks on which losses are measured."""
+        return self.blocks_NT[: self.spec.ppl_blocks]
+
+    def batches(self, blocks_NT: np.ndarray, size: int | None = None) -> Iterator[torch.Tensor]:
+        """Batches of token blocks on the model's device."""
+        size = size or self.spec.batch_size
+        for start in range(0, len(blocks_NT), size):
+            yield torch.from_numpy(np.asarray(blocks_NT[start : start + size], dtype=np.int64)).to(self.model.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """How a pass is computed."""
+
+    units: Callable[[Task], int]
+    """Number of independent parts."""
+    ticks: Callable[[Task], int]
+    """Forward passes of one unit, about; for the progress bar."""
+    compute: Callable[[Task, int, Tick], Arrays]
+    stacked: bool = True
+    """Whether the units' results are stacked along a first axis; else there is one unit, whose result is the pass's."""
+
+    def measure(self, task: Task, unit: int, tick: Tick) -> Arrays:
+        """Compute one unit.
+
+        Raises:
+            UserError: it holds NaN or infinity, which would make a ranking that looks like one; the message names the array and the place.
+        """
+        arrays = self.compute(task, unit, tick)
+        for name, values in arrays.items():
+            if not np.isfinite(values).all():
+                place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+                raise UserError(
+                    f"{name} is not finite at {place} of {values.shape}, so nothing can be ranked by it. Load the model in float32, or check its weights."
+                )
+        return arrays
+
+    def join(self, parts: list[Arrays]) -> Arrays:
+        """The pass's result from its units'."""
+        return {name: np.stack([part[name] for part in parts]) for name in parts[0]} if self.stacked else parts[0]
+
+
+def _weights(task: Task, _: int, tick: Tick) -> Arrays:
+    return weight_norms(task.model, task.config)
+
+
+def _activations(sites: tuple[str, ...]) -> Callable[[Task, int, Tick], Arrays]:
+    def compute(task: Task, shard: int, tick: Tick) -> Arrays:
+        accumulator = WidthAccumulator(task.config, sites)
+        for ids_BT in task.batches(task.shard(shard)):
+            accumulator.feed(task.model, ids_BT)
+            tick(len(ids_BT))
+        return accumulator.arrays()
+
+    return compute
+
+
+def _gradients(task: Task, shard: int, tick: Tick) -> Arrays:
+    def batches() -> Iterator[torch.Tensor]:
+        for ids_BT in task.batches(task.shard(shard, task.spec.gradient_blocks)):
+            yield ids_BT
+            tick(3 * len(ids_BT))
+
+    return gradient_sums(task.model, task.config, batches())
+
+
+def _covariances(task: Task, _: int, tick: Tick) -> Arrays:
+    def batches() -> Iterator[torch.Tensor]:
+        for ids_BT in task.batches(task.blocks_NT):
+            yield ids_BT
+            tick(2 * len(ids_BT))
+
+    return covariance_scores(task.model, task.config, batches(), task.spec.ridge)
+
+
+def _removal(task: Task, block: int, tick: Tick) -> Arrays:
+    remover = _remover(task, block)
+    damages = [remover.whole]
+    for layer in range(task.dims.layers):
+        damages.append(remover.without(layer))
+        tick(layer=layer, loss=damages[-1].loss)
+    losses, kl = np.array([damage.loss for damage in damages]), np.array([damage.kl for damage in damages[1:]])
+    return {"losses": losses, "kl": kl, "angles": angles_between(remover.entered).numpy()}
+
+
+def _windows(task: Task, block: int, tick: Tick) -> Arrays:
+    remover, found = _remover(task, block), {"lengths": np.array(task.spec.windows)}
+    for length in task.spec.windows:
+        losses = [remover.whole.loss]
+        for start in range(task.dims.layers - length + 1):
+            losses.append(remover.without(start, length).loss)
+            tick(length=length, layer=start, loss=losses[-1])
+        found[f"losses.{length}"] = np.array(losses)
+    return found
+
+
+def _greedy(task: Task, _: int, tick: Tick) -> Arrays:
+    removers = [_remover(task, block) for block in range(len(task.judged()))]
+    start = sum(remover.whole.loss for remover in removers) / len(removers)
+    removed = []
+    for layer, loss in greedy_removal(removers, lambda layer, loss: tick(len(removers), layer=layer, loss=loss)):
+        removed.append((layer, loss))
+        if len(removed) == task.spec.greedy:
+            break
+    return {"order": np.array([layer for layer, _ in removed]), "losses": np.array([start, *(loss for _, loss in removed)])}
+
+
+def _remover(task: Task, block: int) -> Remover:
+    return Remover(task.model, task.config, next(task.batches(task.judged()[block : block + 1])))
+
+
+def _one(_: Task) -> int:
+    return 1
+
+
+def _shards(task: Task) -> int:
+    return task.spec.shards
+
+
+def _judged(task: Task) -> int:
+    return len(task.judged())
+
+
+def _blocks_a_shard(task: Task) -> int:
+    return -(-len(task.blocks_NT) // task.spec.shards)
+
+
+JOBS = {
+    "weights": Job(units=_one, ticks=lambda task: 1, compute=_weights, stacked=False),
+    "activations": Job(units=_shards, ticks=_blocks_a_shard, compute=_activations(SITES)),
+    "pre_activations": Job(units=_shards, ticks=_blocks_a_shard, compute=_activations(("gates",))),
+    "gradients": Job(units=_shards, ticks=lambda task: 3 * len(task.shard(0, task.spec.gradient_blocks)), compute=_gradients),
+    "covariances": Job(units=_one, ticks=lambda task: 2 * len(task.blocks_NT), compute=_covariances, stacked=False),
+    "removal": Job(units=_judged, ticks=lambda task: task.dims.layers, compute=_removal),
+    "windows": Job(units=_judged, ticks=lambda task: sum(max(task.dims.layers - n + 1, 0) for n in task.spec.windows), compute=_windows),
+    "greedy": Job(
+        units=_one,
+        ticks=lambda task: len(task.judged()) * sum(task.dims.layers - i for i in range(min(task.spec.greedy, task.dims.layers - 1))),
+        compute=_greedy,
+        stacked=False,
+    ),
+}
+"""Pass -> how it is computed."""

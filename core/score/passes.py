@@ -1,0 +1,67 @@
+"""The passes over the calibration text that importance is made from, each stored by itself. No torch.
+
+A pass is computed once for a model, a text and the settings that it looks at; scores that ask for more later compute only
+what is missing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from core.specs import ScoreSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One kind of measurement."""
+
+    name: str
+    title: str
+    settings: tuple[str, ...]
+    """Fields of ``ScoreSpec`` that change its result."""
+    wanted: Callable[[ScoreSpec], bool]
+    advice: str
+    """What to ask for to have it."""
+
+
+PASSES = {
+    item.name: item
+    for item in (
+        Pass(name="weights", title="Norms of the weights", settings=(), wanted=lambda _: True, advice=""),
+        Pass(name="activations", title="Activations", settings=("shards",), wanted=lambda _: True, advice=""),
+        Pass(
+            name="pre_activations", title="Neurons before their activation", settings=("shards",),
+            wanted=lambda spec: spec.pre_activation, advice="with pre_activation",
+        ),
+        Pass(
+            name="gradients", title="Gradients", settings=("shards", "gradient_blocks"),
+            wanted=lambda spec: spec.gradient_blocks > 0, advice="with gradient_blocks above 0",
+        ),
+        Pass(
+            name="covariances", title="Covariances", settings=("ridge",),
+            wanted=lambda spec: spec.covariances, advice="with covariances",
+        ),
+        Pass(
+            name="removal", title="Loss without each layer", settings=("ppl_blocks",),
+            wanted=lambda spec: spec.ppl_blocks > 0, advice="with ppl_blocks above 0",
+        ),
+        Pass(
+            name="windows", title="Loss without runs of layers", settings=("ppl_blocks", "windows"),
+            wanted=lambda spec: bool(spec.windows), advice="with windows, the lengths of the runs",
+        ),
+        Pass(
+            name="greedy", title="Layers removed one by one", settings=("ppl_blocks", "greedy"),
+            wanted=lambda spec: spec.greedy > 0, advice="with greedy, the number of layers to remove",
+        ),
+    )
+}  # fmt: skip
+"""In the order in which they are computed."""
+
+
+def wanted(spec: ScoreSpec) -> list[Pass]:
+    """The passes that a spec asks for."""
+    return [item for item in PASSES.values() if item.wanted(spec)]
+
+
+def settings_of(item: Pass, spec: ScoreSpec) -> dict[str, object]:
+    """What of a spec changes the result of a pass."""
+    return {name: getattr(spec, name) for name in item.settings}

@@ -1,0 +1,174 @@
+"""A tiny model in float64, every activation of it held whole, and what the engine says of it.
+
+The engine reduces activations in float32 (sums of pieces and what is kept are float64), whatever the model's dtype. Both
+sides run the same float64 model here, normalisations included, so nothing but that reduction stands between them.
+"""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from core.score.scoring import score_model
+from core.score.store import Scores
+from core.specs import ScoreSpec
+from tests.tiny import random_blocks, tiny_model
+
+TWO_KINDS = ["full_attention", "sliding_attention", "full_attention", "sliding_attention", "sliding_attention"]
+
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {}),
+    "llama with biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama with a tied head": ("llama", {"tie_word_embeddings": True}),
+    "mistral": ("mistral", {"sliding_window": 7}),
+    "qwen2": ("qwen2", {}),
+    "qwen2 with layers of two kinds": ("qwen2", {"sliding_window": 5, "use_sliding_window": True, "layer_types": TWO_KINDS}),
+    "qwen3": ("qwen3", {}),
+    "smollm3": ("smollm3", {}),
+}
+"""Every family, and what of a config changes the way of the data."""
+
+EVERYTHING = ScoreSpec(
+    shards=4, ppl_blocks=3, gradient_blocks=5, covariances=True, ridge=0.03, pre_activation=True, windows=(1, 2, 3), greedy=4, batch_size=4
+)
+"""Asks for every pass; no number of blocks is a multiple of another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A model, its text, all that it computes on it, and its scores."""
+
+    model: PreTrainedModel
+    blocks_NT: np.ndarray
+    spec: ScoreSpec
+    scores: Scores
+    held: dict[str, np.ndarray]
+    """float64: ``joined`` ``[L, N, T, Q]``, ``neurons`` and ``gates`` ``[L, N, T, F]``, ``normed`` ``[P, N, T, D]``, ``entered`` ``[L + 1, N, T, D]``."""
+
+    @property
+    def heads(self) -> int:
+        """Query heads."""
+        return int(self.model.config.num_attention_heads)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All weights by name; a tied head is listed once."""
+        return {name: weight.detach().numpy() for name, weight in self.model.named_parameters()}
+
+    def reading(self, axis: str) -> list[list[np.ndarray]]:
+        """The weights ``[O, C]`` that read each place of an axis, by the names that transformers gives them."""
+        layers = self.model.model.layers
+        modules = {
+            "heads": [[layer.self_attn.o_proj] for layer in layers],
+            "neurons": [[layer.mlp.down_proj] for layer in layers],
+            "channels": [group for layer in layers for group in readers(layer)],
+        }[axis]
+        return [[module.weight.detach().numpy() for module in group] for group in modules]
+
+    def read(self, axis: str) -> np.ndarray:
+        """What those weights read, over all tokens: ``[P, N * T, C]``."""
+        values = self.held[{"heads": "joined", "neurons": "neurons", "channels": "normed"}[axis]]
+        return values.reshape(len(values), -1, values.shape[-1])
+
+    def groups(self, axis: str) -> list[list[int]]:
+        """The columns of each unit."""
+        count = self.read(axis).shape[2]
+        width = count // self.heads if axis == "heads" else 1
+        return [list(range(start, start + width)) for start in range(0, count, width)]
+
+
+def readers(layer: nn.Module) -> list[list[nn.Module]]:
+    """For each normalisation of a layer what reads it."""
+    attention, mlp = layer.self_attn, layer.mlp
+    return [[attention.q_proj, attention.k_proj, attention.v_proj], [mlp.gate_proj, mlp.up_proj]]
+
+
+@functools.cache
+def world(kind: str) -> World:
+    """Build one, once."""
+    model, blocks = exact_model(kind), random_blocks(6, 19)
+    return World(
+        model=model, blocks_NT=blocks, spec=EVERYTHING, held=hold(model, blocks), scores=score_model(model, blocks, EVERYTHING)
+    )  # fmt: skip
+
+
+def exact_model(kind: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """A tiny model of a kind in float64; transformers would compute its normalisations in float32."""
+    model_type, settings = KINDS[kind]
+    model = tiny_model(model_type, seed, **(settings | changes)).double()
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = functools.partial(exact_norm, module)
+    return model
+
+
+def exact_norm(module: nn.Module, values: Tensor) -> Tensor:
+    """RMS normalisation in the dtype that comes in."""
+    return module.weight * values * (values.square().mean(-1, keepdim=True) + module.variance_epsilon).rsqrt()
+
+
+def hold(model: PreTrainedModel, blocks_NT: np.ndarray) -> dict[str, np.ndarray]:
+    """Run the model once and keep everything."""
+    kept: dict[str, list[np.ndarray]] = {}
+
+    def keep(site: str, value: Tensor) -> None:
+        kept.setdefault(site, []).append(value.detach().double().numpy().copy())
+
+    def before(site: str) -> Any:
+        return lambda _, args: keep(site, args[0])
+
+    def after(site: str) -> Any:
+        return lambda _, args, output: keep(site, output)
+
+    hooks = []
+    for layer in model.model.layers:
+        hooks += [
+            layer.self_attn.o_proj.register_forward_pre_hook(before("joined")), layer.mlp.down_proj.register_forward_pre_hook(before("neurons")),
+            layer.mlp.gate_proj.register_forward_hook(after("gates")), layer.input_layernorm.register_forward_hook(after("normed")),
+            layer.post_attention_layernorm.register_forward_hook(after("normed")), layer.register_forward_pre_hook(before("entered")),
+        ]  # fmt: skip
+    hooks.append(model.model.norm.register_forward_pre_hook(before("entered")))
+    with torch.no_grad():
+        model.model(torch.from_numpy(blocks_NT).long(), use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    return {site: np.stack(values) for site, values in kept.items()}
+
+
+@contextlib.contextmanager
+def passing_over(model: PreTrainedModel, layers: list[int]) -> Iterator[None]:
+    """The model without some layers: each gives what it got."""
+    hooks = [model.model.layers[i].register_forward_hook(lambda _, args, output: args[0]) for i in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def log_probabilities(model: PreTrainedModel, blocks_NT: np.ndarray, without: list[int] | None = None) -> Tensor:
+    """Full log-softmaxes of a whole forward pass, float64 ``[N, T - 1, V]``: of the tokens that have a next one."""
+    with passing_over(model, without or []):
+        return model(torch.from_numpy(blocks_NT).long(), use_cache=False).logits[:, :-1].double().log_softmax(-1)
+
+
+def block_losses(model: PreTrainedModel, blocks_NT: np.ndarray, without: list[int] | None = None) -> Tensor:
+    """Every block's mean next-token loss, ``[N]``."""
+    targets = torch.from_numpy(blocks_NT[:, 1:]).long()[..., None]
+    return -log_probabilities(model, blocks_NT, without).gather(-1, targets)[..., 0].mean(1)
+
+
+def loss(world: World, without: list[int]) -> float:
+    """Mean loss on the judged blocks, without some layers."""
+    with torch.no_grad():
+        return float(block_losses(world.model, world.blocks_NT[: world.spec.ppl_blocks], without).mean())
+
+
+def hooks_left(model: nn.Module) -> int:
+    """How many hooks hang in a model."""
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks) for module in model.modules())
