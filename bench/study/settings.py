@@ -57,7 +57,7 @@ class Settings:
     ppl_blocks: int = 2
     """Calibration blocks on which the loss without layers is measured."""
     shards: int = 4
-    heldout_blocks: int = 2
+    heldout_blocks: int = 4
     """Of each text, where there are few cuts to compare."""
     few_blocks: int = 2
     """Of each text, where there are many."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.model.head import body, head_weight, log_partition, logits_in_chunks
+from core.model.head import body, head_weight, log_partition, logits_in_chunks, strips
 from core.score.sites import Sites, modules_at, sites_of
 
 
@@ -85,8 +85,9 @@ class Remover:
         """The uncut model's own loss; keeps what the others are compared with."""
         targets_N = self.ids_BT[:, 1:].flatten()
         self._target_ND, self._expected_ND = self.head_VD[targets_N], torch.empty_like(hidden_ND)
-        partition_N = log_partition(hidden_ND, self.head_VD)
+        partition_N = torch.empty(len(hidden_ND), dtype=torch.float32, device=hidden_ND.device)
         for rows, logits_CV in logits_in_chunks(hidden_ND, self.head_VD):
+            partition_N[rows] = torch.cat([torch.logsumexp(logits_CV[strip].float(), dim=1) for strip in strips(logits_CV)])
             self._expected_ND[rows] = (logits_CV.float() - partition_N[rows, None]).exp_().to(self.head_VD.dtype) @ self.head_VD
         self._negative_entropy_N = _dot(hidden_ND, self._expected_ND) - partition_N.cpu().double()
         return Damage(loss=(partition_N.cpu().double() - _dot(hidden_ND, self._target_ND)).mean().item(), kl=0.0)
