@@ -1,11 +1,13 @@
 """The study as a Markdown document, written anew after every table."""
 
-import statistics
+import math
 import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from bench.study.ground import MIXED, Ground
 from bench.study.settings import DOMAINS
@@ -74,8 +76,17 @@ def _opening(ground: Ground, command: str) -> str:
 
 def _noise(ground: Ground) -> str:
     """How sure a figure is."""
-    errors = [damage.error for damage in ground.judged.values() if damage.mean]
-    return f"The standard error of a damage is {statistics.median(errors):.2f} nats in the median, over tokens as if they were independent."
+    most = ground.settings.heldout_blocks
+    errors = [
+        damage.error for (_, blocks), damage in ground.judged.items() if blocks == most and damage.mean and math.isfinite(damage.error)
+    ]
+    if not errors:
+        return ""
+    low, middle, high = np.quantile(errors, (0.1, 0.5, 0.9))
+    return (
+        f"The standard error of the mean of both texts, from block to block, is {middle:.2f} nats in the median ({low:.2f} to {high:.2f} for "
+        f"most cuts); two cuts are compared on the same blocks, which is surer than that."
+    )
 
 
 def _closing(ground: Ground, command: str) -> str:

@@ -10,7 +10,6 @@ import json
 import math
 import sys
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,7 +47,7 @@ MIXED = "half and half"
 
 @dataclass(frozen=True)
 class Damage:
-    """What a cut costs on each held-out text: nats above the uncut model, for every token."""
+    """What a cut costs: nats above the uncut model, of every block's tokens ``[N, T]`` of each held-out text."""
 
     tokens: dict[str, np.ndarray]
 
@@ -63,20 +62,22 @@ class Damage:
 
     @property
     def error(self) -> float:
-        """Standard error of the mean of both texts, tokens taken as independent."""
-        return _error(self.tokens.values())
+        """Standard error of the mean of both texts."""
+        return _error(list(self.tokens.values()))
 
     def minus(self, other: "Damage") -> tuple[float, float]:
-        """How much more than ``other``, mean of both texts, and the standard error of that, tokens taken as independent."""
+        """How much more than ``other`` on the blocks that both have, mean of both texts, and the standard error of that."""
         apart = [
             mine[: len(theirs)] - theirs[: len(mine)] for mine, theirs in zip(self.tokens.values(), other.tokens.values(), strict=True)
         ]
         return float(np.mean([values.mean() for values in apart])), _error(apart)
 
 
-def _error(apart: Collection[np.ndarray]) -> float:
-    """Standard error of the mean of some texts' means."""
-    return math.hypot(*(float(values.std()) / math.sqrt(len(values)) for values in apart)) / len(apart)
+def _error(apart: list[np.ndarray]) -> float:
+    """Standard error of the mean of some texts' means, from block to block: tokens of one block have too much in common."""
+    if min(map(len, apart)) < 2:
+        return math.inf
+    return math.hypot(*(float(values.mean(1).std(ddof=1)) / math.sqrt(len(values)) for values in apart)) / len(apart)
 
 
 class Ground:
@@ -175,7 +176,7 @@ class Ground:
         return self.plan(Targets(), scores=AllEqual(self.dims))
 
     def losses(self, plan: Plan, domain: str, count: int) -> np.ndarray:
-        """Losses of all predicted tokens of a text's first ``count`` blocks under a plan, nats."""
+        """Losses of the predicted tokens of a text's first ``count`` blocks under a plan, ``[N, T]``, nats."""
         path = self.room / f"losses-{content_hash({'study': VERSION, 'model': self.weights, 'plan': plan.identity})}.json"
         found = _read(path)
         losses = []
@@ -186,7 +187,7 @@ class Ground:
                 write_json(path, found)
             self.costs[path.name + name] = found[name]["cpu_s"]
             losses.append(found[name]["losses"])
-        return np.concatenate(losses)
+        return np.array(losses)
 
     def _measure(self, plan: Plan, block_T: np.ndarray) -> dict[str, Any]:
         """Losses of one block's tokens, ten-thousandths of a nat, and what they cost."""
