@@ -145,11 +145,6 @@ def _scores(folder: str) -> Scores:
     return store.load(Path(folder).name)
 
 
-def ranked(rank: RankSpec, axis: str, name: str) -> RankSpec:
-    """The same ranking by another criterion of an axis."""
-    return RankSpec.from_dict(rank.to_dict() | {"depth" if axis == "layers" else axis: name})
-
-
 def _essence(axis: str, rank: RankSpec, removed: int, name: str | None = None) -> tuple[RankSpec, int]:
     """What of a ranking the importance of an axis depends on, so that equal questions find the same answer in a cache.
 
@@ -161,7 +156,7 @@ def _essence(axis: str, rank: RankSpec, removed: int, name: str | None = None) -
         bare = dataclasses.replace(RankSpec(), protect_first=rank.protect_first, protect_last=rank.protect_last)
     elif name is not None and not find_criterion(axis, name).aggregated:
         bare = RankSpec()
-    return bare if name is None else ranked(bare, axis, name), removed if axis == "layers" else 1
+    return bare if name is None else bare.by(axis, name), removed if axis == "layers" else 1
 
 
 def importance(scores: Scores, axis: str, rank: RankSpec, removed: int) -> np.ndarray:
@@ -170,12 +165,7 @@ def importance(scores: Scores, axis: str, rank: RankSpec, removed: int) -> np.nd
     Raises:
         UserError: the criterion does not exist, or was not measured.
     """
-    return _importance(scores, scores.key, axis, *_essence(axis, rank, removed, criterion_name(rank, axis)))
-
-
-def criterion_name(rank: RankSpec, axis: str) -> str:
-    """The criterion by which a ranking orders an axis."""
-    return str(rank.depth if axis == "layers" else getattr(rank, axis))
+    return _importance(scores, scores.key, axis, *_essence(axis, rank, removed, rank.criterion(axis)))
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -186,7 +176,7 @@ def _importance(_scores: Scores, key: str, axis: str, rank: RankSpec, removed: i
 def confidence(scores: Scores, axis: str, rank: RankSpec, removed: int) -> Confidence | None:
     """How sure a criterion is, or None where that cannot be told."""
     try:
-        return _confidence(scores, scores.key, axis, *_essence(axis, rank, removed, criterion_name(rank, axis)))
+        return _confidence(scores, scores.key, axis, *_essence(axis, rank, removed, rank.criterion(axis)))
     except UserError:
         return None
 
@@ -216,7 +206,7 @@ def _all_ranks(_scores: Scores, key: str, axis: str, rank: RankSpec, removed: in
     found = {}
     for name in _scores.offered(axis):
         with contextlib.suppress(UserError):
-            found[name] = ranks(rows(_scores.importance(axis, ranked(rank, axis, name), removed))).astype(np.int32)
+            found[name] = ranks(rows(_scores.importance(axis, rank.by(axis, name), removed))).astype(np.int32)
     return found
 
 

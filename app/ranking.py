@@ -51,7 +51,7 @@ def choose(subject: Subject, axis: str, *more: Callable[[], None]) -> np.ndarray
 
 def _criterion(subject: Subject, axis: str) -> None:
     """A box of the criteria that can be answered, and of the draft's even if it cannot."""
-    present, known = cached.criterion_name(subject.draft.rank, axis), criteria_of(axis)
+    present, known = subject.draft.rank.criterion(axis), criteria_of(axis)
     offered = subject.scores.offered(axis)
 
     def write(name: str) -> str:
@@ -60,7 +60,7 @@ def _criterion(subject: Subject, axis: str) -> None:
 
     st.selectbox(
         QUESTIONS[axis], list(dict.fromkeys((*offered, present))), format_func=write, width=250,
-        **state.bind(f"criterion_{axis}", present, lambda name: set_rank(**{"depth" if axis == "layers" else axis: name})),
+        **state.bind(f"criterion_{axis}", present, lambda name: state.update_draft(rank=state.draft().rank.by(axis, name))),
     )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ class Subject:
 
     def criterion(self, axis: str) -> Criterion | None:
         """The criterion by which the draft ranks an axis; None if there is none of that name."""
-        return criteria_of(axis).get(cached.criterion_name(self.draft.rank, axis))
+        return criteria_of(axis).get(self.draft.rank.criterion(axis))
 
     def kept_count(self, axis: str) -> int:
         """Units that the draft keeps, of every layer that stays where layers have units of their own."""
@@ -55,7 +55,7 @@ class Subject:
 
     def confidence(self, axis: str, name: str | None = None) -> Confidence | None:
         """How sure a ranking is, the draft's or that by another criterion; None where that cannot be told."""
-        rank = self.draft.rank if name is None else cached.ranked(self.draft.rank, axis, name)
+        rank = self.draft.rank if name is None else self.draft.rank.by(axis, name)
         return cached.confidence(self.scores, axis, rank, self.removed)
 
     def undecided(self, axis: str, name: str | None = None) -> np.ndarray | None:

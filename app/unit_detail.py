@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import cached, charts, state
+from app import charts, state
 from app.subject import Subject
 from core.report.agreement_figures import unit_profile
 from core.report.format import number
@@ -44,7 +44,7 @@ def rank_said(subject: Subject, axis: str, row: int, unit: int) -> str:
     """A unit's rank, with its interval where that is known: ``3, within 2 to 5``, or ``3, sure``."""
     found = subject.confidence(axis)
     if found is None:
-        return str(subject.ranks(axis)[cached.criterion_name(subject.draft.rank, axis)][row, unit])
+        return str(subject.ranks(axis)[subject.draft.rank.criterion(axis)][row, unit])
     low, high = _interval(float(found.low_RU[row, unit]), float(found.high_RU[row, unit]))
     return f"{found.rank_RU[row, unit]}, {'sure' if low == high else f'within {low} to {high}'}"
 

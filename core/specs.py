@@ -190,10 +190,23 @@ class RankSpec(Spec):
     rounds: int = 1
     """Rounds of scoring and cutting; 1 scores once. The paper found no gain from more."""
 
+    def criterion(self, axis: str) -> str:
+        """Name of the criterion of an axis: ``layers``, ``heads``, ``neurons`` or ``channels``."""
+        return str(getattr(self, _criterion_field(axis)))
+
+    def by(self, axis: str, criterion: str) -> "RankSpec":
+        """The same ranking with another criterion of an axis."""
+        return dataclasses.replace(self, **{_criterion_field(axis): criterion})  # type: ignore[arg-type]
+
     def own_problems(self) -> list[tuple[str, str]]:
         names = ("protect_first", "protect_last")
         negative = [(name, f"must be 0 or more, got {getattr(self, name)}.") for name in names if getattr(self, name) < 0]
         return one_of(AGGREGATIONS, batch=self.batch, sequence=self.sequence) + negative + positive(rounds=self.rounds)
+
+
+def _criterion_field(axis: str) -> str:
+    """Field of ``RankSpec`` that holds an axis' criterion."""
+    return "depth" if axis == "layers" else axis
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ def confidence(scores: Sharded, axis: str, rank: RankSpec, removed: int = 1) -> 
     Raises:
         UserError: the criterion cannot be computed from some shards alone, or there are fewer than two shards of it.
     """
-    found = find_criterion(axis, rank.depth if axis == "layers" else getattr(rank, axis))
+    found = find_criterion(axis, rank.criterion(axis))
     shards = range(scores.num_shards)
     if not found.sharded or len(shards) < 2:
         raise UserError(
@@ -106,12 +106,8 @@ def agreement(scores: Sharded, axis: str, rank: RankSpec, kept_count: int, remov
     found: dict[str, np.ndarray] = {}
     for name in scores.offered(axis):
         try:
-            found[name] = np.nan_to_num(rows(scores.importance(axis, _with(rank, axis, name), removed)), posinf=np.finfo(float).max)
+            found[name] = np.nan_to_num(rows(scores.importance(axis, rank.by(axis, name), removed)), posinf=np.finfo(float).max)
         except UserError:
             continue
     values = list(found.values())
     return Agreement(names=tuple(found), spearman_CC=spearman_matrix(values), overlap_CC=overlap_matrix(values, kept_count))
-
-
-def _with(rank: RankSpec, axis: str, name: str) -> RankSpec:
-    return RankSpec(**{**rank.to_dict(), "depth" if axis == "layers" else axis: name})

@@ -111,13 +111,6 @@ def losses_without(model: nn.Module, config: dict[str, Any], ids_BT: Tensor) -> 
         yield remover.without(i)
 
 
-def losses_without_windows(model: nn.Module, config: dict[str, Any], ids_BT: Tensor, length: int) -> Iterator[Damage]:
-    """Yield the damage without layers 0 to ``length`` - 1, 1 to ``length``, ... (Gromov et al. judge such runs by their angle)."""
-    remover = Remover(model, config, ids_BT)
-    for start in range(len(remover.present) - length + 1):
-        yield remover.without(start, length)
-
-
 def greedy_removal(removers: list[Remover], told: Callable[[int, float], None]) -> Iterator[tuple[int, float]]:
     """Remove the layer whose absence costs least, over and over (as in BlockPruner, arXiv 2406.10594): yield it and the loss after it.
 

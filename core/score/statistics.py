@@ -47,11 +47,6 @@ class TokenStatistics:
         return self._buffer[: acts_BTC.numel()].view(acts_BTC.shape)
 
 
-def block_statistics(acts_TC: Tensor, keep_T: Tensor | None = None) -> Tensor:
-    """Statistics of one block, ``[4, C]``; see ``TokenStatistics``."""
-    return TokenStatistics()(acts_TC[None], None if keep_T is None else keep_T[None])[:, 0]
-
-
 def _sum(values_BTC: Tensor) -> Tensor:
     """Sum over tokens, ``[B, C]``; torch adds in a cascade, so float32 loses a few parts in ten million however long the block."""
     return values_BTC.sum(1).to(torch.float32 if values_BTC.device.type == "mps" else torch.float64)

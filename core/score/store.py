@@ -90,7 +90,7 @@ class Scores:
         Raises:
             UserError: the criterion does not exist, or was not measured.
         """
-        found = find_criterion(axis, rank.depth if axis == "layers" else getattr(rank, axis))
+        found = find_criterion(axis, rank.criterion(axis))
         if not self.has(found.needs):
             raise UserError(criteria.missing(found))
         if axis != "layers":

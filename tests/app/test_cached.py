@@ -86,7 +86,7 @@ def test_what_is_cached_follows_every_part_of_a_ranking_that_matters(axis: str) 
     for rank in rankings:
         for name in scores.offered(axis):
             for removed in (2, 3):
-                asked = cached.ranked(rank, axis, name)
+                asked = rank.by(axis, name)
                 assert np.array_equal(cached.importance(scores, axis, asked, removed), scores.importance(axis, asked, removed))
 
 

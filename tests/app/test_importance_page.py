@@ -78,7 +78,7 @@ def test_a_criterion_goes_into_the_draft_and_is_explained_with_its_source(draft:
     at = open_page("importance", draft, view=view)
     at.selectbox(key=f"w_criterion_{axis}").set_value(name)
     rerun(at)
-    assert draft_in(at).rank == RankSpec(**{"depth" if axis == "layers" else axis: name})
+    assert draft_in(at).rank == RankSpec().by(axis, name)
     assert criteria_of(axis)[name].says in said(at)
     assert "https://arxiv.org/abs/" in said(at)
 

@@ -220,5 +220,5 @@ def test_the_kept_share_lies_between_nothing_and_all_under_every_criterion(score
     targets = Targets(num_hidden_layers=3, intermediate_size=11, hidden_size=16, num_key_value_heads=2)
     for axis in ("heads", "neurons", "channels", "layers"):
         for name in criteria_of(axis):
-            rank = RankSpec(**{"depth" if axis == "layers" else axis: name}, protect_first=1)
+            rank = RankSpec(protect_first=1).by(axis, name)
             assert all(0 < share < 1 for share in kept_share(make_plan(scores, CONFIG, targets, rank), scores).values()), f"{axis} {name}"

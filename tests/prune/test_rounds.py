@@ -87,7 +87,7 @@ def build(model: PreTrainedModel, plan: Plan) -> PreTrainedModel:
 
 def importance(scores: Scores, plan: Plan | None, axis: str, name: str) -> np.ndarray:
     """Importance of an axis; of the units that a plan keeps, where the scores are of a masked model. Of channels their share of the sum."""
-    values = scores.importance(axis, RankSpec(**{"depth" if axis == "layers" else axis: name}), 2)  # type: ignore[arg-type]
+    values = scores.importance(axis, RankSpec().by(axis, name), 2)
     if plan is None or axis == "layers":
         return values / values.sum() if axis == "channels" else values
     return values[plan.channels] / values.sum() if axis == "channels" else np.take_along_axis(values, getattr(plan, axis), axis=1)

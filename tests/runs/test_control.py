@@ -55,6 +55,7 @@ def test_a_worker_that_is_saving_is_given_more_time():
     control.escalate(run, Patience(terminate=0.0, kill=0.0, saving=600.0))
     time.sleep(0.3)
     assert run.held()
+    assert control.reconcile(run, Patience(terminate=0.0, kill=0.0, saving=600.0)).live
     control.reconcile(run, Patience(terminate=0.0, kill=0.0, saving=0.0))  # how fast a killed process is gone is the system's affair
     wait_for(run, "stopped")
 

@@ -89,7 +89,7 @@ def test_equal_shards_leave_no_doubt(axis: str, name: str, workspace: Path) -> N
         for values in scores.arrays(item).values():
             if item != "weights" and values.ndim:
                 values[:] = values[:1]  # what every shard and every block says
-    found = confidence(scores, axis, RankSpec(**{"depth" if axis == "layers" else axis: name}), 2)
+    found = confidence(scores, axis, RankSpec().by(axis, name), 2)
     np.testing.assert_array_equal(found.low_RU, found.high_RU)
     np.testing.assert_array_equal(found.rank_RU, found.high_RU)
     assert found.stability == pytest.approx(1)
@@ -122,7 +122,7 @@ def test_doubt_is_the_same_from_both_sides_of_the_cut() -> None:
 def test_confidence_of_real_scores_has_the_shape_of_the_axis(axis: str) -> None:
     scores = world("llama").scores
     for name, criterion in scores.offered(axis).items():
-        rank = RankSpec(**{"depth" if axis == "layers" else axis: name})
+        rank = RankSpec().by(axis, name)
         if criterion.needs in ("removal", "windows", "greedy") or not criterion.sharded:
             continue
         found = confidence(scores, axis, rank)
@@ -154,7 +154,7 @@ def test_what_has_no_shards_has_no_confidence() -> None:
     scores = world("llama").scores
     for axis, name in (("heads", "magnitude"), ("neurons", "obs"), ("channels", "iterative"), ("layers", "greedy")):
         with pytest.raises(UserError, match="cannot be told"):
-            confidence(scores, axis, RankSpec(**{"depth" if axis == "layers" else axis: name}))
+            confidence(scores, axis, RankSpec().by(axis, name))
     with pytest.raises(UserError, match="two shards"):
         confidence(score_model(tiny_model(), random_blocks(2, 8), ScoreSpec(shards=1, ppl_blocks=0)), "heads", RankSpec())
     with pytest.raises(UserError, match="There is no criterion 'astrology'"):

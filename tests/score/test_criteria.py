@@ -32,7 +32,7 @@ TOLERANCES = {
 
 def ranking(axis: str, name: str, **settings: object) -> RankSpec:
     """A ranking by one criterion."""
-    return RankSpec(**{"depth" if axis == "layers" else axis: name}, **settings)  # type: ignore[arg-type]
+    return RankSpec(**settings).by(axis, name)
 
 
 def rankings(axis: str, name: str) -> list[RankSpec]:

@@ -11,7 +11,7 @@ from core.errors import UserError
 from core.score.aggregate import STATISTICS, merge, pooled_square, pooled_variance
 from core.score.criteria.registry import AXES
 from core.score.scoring import score_model
-from core.score.statistics import block_statistics
+from core.score.statistics import TokenStatistics
 from core.score.store import Scores
 from core.score.width import SITES, WidthAccumulator
 from core.specs import RankSpec, ScoreSpec
@@ -50,6 +50,11 @@ def assert_alike(one: dict[str, np.ndarray], other: dict[str, np.ndarray], rtol:
             assert (np.abs(one[name][:, 1] - expected[:, 1]) <= rtol * (expected[:, 1] + scale)).all(), name
         else:
             np.testing.assert_allclose(one[name], expected, rtol=rtol, err_msg=name)
+
+
+def block_statistics(acts_TC: torch.Tensor, keep_T: torch.Tensor | None = None) -> torch.Tensor:
+    """Statistics of one block, ``[4, C]``."""
+    return TokenStatistics()(acts_TC[None], None if keep_T is None else keep_T[None])[:, 0]
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 129, 4099])
@@ -157,7 +162,7 @@ def test_permuting_neurons_permutes_their_scores_and_nothing_else() -> None:
     mlp.down_proj.weight.data = mlp.down_proj.weight.data[:, order]
     after = score_model(model, blocks, spec)
     for axis, name in offered(before):
-        rank = RankSpec(**{"depth" if axis == "layers" else axis: name})
+        rank = RankSpec().by(axis, name)
         expected = before.importance(axis, rank, 2)
         if axis == "neurons":
             expected[2] = expected[2, order.numpy()]
@@ -185,7 +190,7 @@ def test_a_bfloat16_model_scores_about_as_the_exact_one_does() -> None:
     blocks = random_blocks(4, 19)
     exact, rounded = (score_model(model, blocks, spec) for model in (tiny_model().double(), tiny_model().bfloat16()))
     for axis, name in offered(exact):
-        rank = RankSpec(**{"depth" if axis == "layers" else axis: name})
+        rank = RankSpec().by(axis, name)
         expected, found = (scores.importance(axis, rank, 2).ravel() for scores in (exact, rounded))
         assert np.isfinite(found).all()
         assert np.corrcoef(expected, found)[0, 1] > 0.97, f"{axis} {name}"

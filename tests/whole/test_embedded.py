@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
+from bench.study.rankings import Reversed
 from core.model.checkpoint import load_model, load_tokenizer
 from core.model.embedded import MODEL_NAME
 from core.plan.plan import Plan
@@ -58,17 +58,6 @@ def test_a_pruned_real_model_learns_from_its_teacher(borrowed: Path) -> None:
         importance_L = scores.importance("layers", RankSpec(depth=depth))
         assert importance_L.argmax() == 0, f"{depth}: the first layer turns embeddings into something else"
     assert scores.importance("channels", RankSpec()).shape == (576,)
-
-
-class Reversed:
-    """Scores that take the least important units for the most important."""
-
-    def __init__(self, scores: store.Scores) -> None:
-        self.scores, self.dims = scores, scores.dims
-
-    def importance(self, axis: str, rank: RankSpec, removed: int = 1) -> np.ndarray:
-        """The negative of what was measured."""
-        return -self.scores.importance(axis, rank, removed)
 
 
 def test_the_ranking_beats_its_reverse(borrowed: Path) -> None:

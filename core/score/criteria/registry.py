@@ -122,7 +122,7 @@ def wanted(rank: RankSpec) -> dict[str, Criterion]:
     Raises:
         UserError: one does not exist.
     """
-    return {axis: find(axis, rank.depth if axis == "layers" else getattr(rank, axis)) for axis in AXES}
+    return {axis: find(axis, rank.criterion(axis)) for axis in AXES}
 
 
 def problems(rank: RankSpec, asked: ScoreSpec, removed: int) -> list[str]:
