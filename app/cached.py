@@ -82,7 +82,7 @@ def _place(draft: Draft) -> tuple[str, str | None]:
     made = blocks.find(draft.data, folder) if any(folder.glob("tokenizer*")) else None
     if made is None or _changed_since(draft.data.text, made.meta["created"]):
         return weights, None
-    return weights, made.meta["sets"]["calibration"]["sha256"]
+    return weights, made.meta["sets"]["calibration"]["fingerprint"]
 
 
 def find_scores(draft: Draft) -> Scores | None:

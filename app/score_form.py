@@ -27,11 +27,13 @@ HELP = {
     "shards": "Parts of the calibration text that are scored each by itself: they tell how sure a ranking is, and several processes share them. "
     "Costs nothing. At most one for every calibration block.",
     "batch_size": "More are faster and take more memory. The scores are the same.",
+    "isolate_documents": "A block of tokens is packed with several documents. On: each is read as if it stood alone. Off: attention looks back into "
+    "the documents before it, and the first word of one is predicted from the last of another.",
 }
 LABELS = {
     "ppl_blocks": "Blocks for removing layers", "gradient_blocks": "Gradient blocks", "windows": "Lengths of runs",
     "greedy": "Layers to remove greedily", "shards": "Shards", "batch_size": "Blocks at a time", "ridge": "Ridge",
-    "covariances": "Covariances", "pre_activation": "Neurons before their activation",
+    "covariances": "Covariances", "pre_activation": "Neurons before their activation", "isolate_documents": "Documents apart",
 }  # fmt: skip
 COVARIANCES = (
     "Ridge leverage, Optimal Brain Surgeon and the contributions to the output: what the other units could not stand in for. "
@@ -54,7 +56,8 @@ def choice(draft: Draft, card: Card) -> None:
         with st.container(horizontal=True, gap="large"):
             memory = size(covariance_bytes(card.dims), estimated=True)
             st.toggle(LABELS["covariances"], help=COVARIANCES.format(memory), **_bound(score, "covariances"))
-            st.toggle(LABELS["pre_activation"], help=HELP["pre_activation"], **_bound(score, "pre_activation"))
+            for name in ("pre_activation", "isolate_documents"):
+                st.toggle(LABELS[name], help=HELP[name], **_bound(score, name))
     for name, problem in state.recall("score_complaints", []):
         st.error(f"{LABELS[name]} {problem} Nothing was changed.", icon=":material/error:")
 

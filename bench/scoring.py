@@ -17,6 +17,7 @@ from core.data.blocks import build
 from core.model.checkpoint import load_model
 from core.model.head import body
 from core.model.source import resolve
+from core.score.batch import Batch
 from core.score.covariances import CovarianceAccumulator
 from core.score.depth import Remover, greedy_removal, losses_without
 from core.score.width import WidthAccumulator
@@ -61,10 +62,10 @@ def forwards(model: Any, batch: torch.Tensor) -> dict[str, Callable[[], Any]]:
             body(model)(batch, use_cache=False)
 
     def both() -> None:
-        with covariances.hooks(model):
-            width.feed(model, batch)
+        with covariances.hooks(model, Batch(batch)):
+            width.feed(model, Batch(batch))
 
-    return {"bare forward": bare, "width and block importance": lambda: width.feed(model, batch), "and covariances": both}
+    return {"bare forward": bare, "width and block importance": lambda: width.feed(model, Batch(batch)), "and covariances": both}
 
 
 def removals(model: Any, ids_BT: torch.Tensor) -> dict[str, Callable[[], Any]]:
@@ -72,7 +73,7 @@ def removals(model: Any, ids_BT: torch.Tensor) -> dict[str, Callable[[], Any]]:
     config = model.config.to_dict()
     return {
         "naive removal": lambda: naive_removal(model, ids_BT, range(len(model.model.layers))),
-        "removal with prefix reuse": lambda: list(losses_without(model, config, ids_BT)),
+        "removal with prefix reuse": lambda: list(losses_without(model, config, Batch(ids_BT))),
     }
 
 
@@ -81,7 +82,7 @@ def greedies(model: Any, ids_BT: torch.Tensor) -> dict[str, Callable[[], Any]]:
     config = model.config.to_dict()
 
     def greedy() -> None:
-        removal = greedy_removal([Remover(model, config, ids_BT)], lambda layer, loss: None)
+        removal = greedy_removal([Remover(model, config, Batch(ids_BT))], lambda layer, loss: None)
         for _ in range(GREEDY_LAYERS):
             next(removal)
 
@@ -140,7 +141,7 @@ def peak_bytes(task: tuple[bool, np.ndarray]) -> int:
     before = psutil.Process().memory_info().rss
     Path("/proc/self/clear_refs").write_text("5")
     with torch.no_grad():
-        accumulator.feed(model, ids_BT) if scoring else body(model)(ids_BT, use_cache=False)
+        accumulator.feed(model, Batch(ids_BT)) if scoring else body(model)(ids_BT, use_cache=False)
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return 1024 * int(peak.split()[1]) - before
 
@@ -154,7 +155,7 @@ def growth(model: Any, ids_BT: torch.Tensor, quick: bool) -> float:
         def run() -> None:
             accumulator = WidthAccumulator(config)
             for _ in range(blocks):
-                accumulator.feed(model, block)
+                accumulator.feed(model, Batch(block))
 
         return run
 

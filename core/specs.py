@@ -137,6 +137,9 @@ class DataSpec(Spec):
 class ScoreSpec(Spec):
     """Which importance is computed. Each group of fields is one pass over the text, stored by itself (see ``core.score.passes``)."""
 
+    isolate_documents: bool = True
+    """Whether the documents that a block is packed with are kept apart: attention stays inside each, and no loss predicts one's first token from
+    another's last."""
     shards: int = 4
     """Parts of the calibration set, scored each by itself and merged exactly: they tell how sure a ranking is, and processes share them."""
     ppl_blocks: int = 4

@@ -104,7 +104,16 @@ def plan_step(run: Run, progress: Progress) -> None:
         folder, blocks = resolve(spec.model, progress), blocks_of(run, progress)
         if spec.rank.rounds > 1:
             model = load_model(folder, pick(spec.device))
-            plan = plan_in_rounds(model, full_config(folder), blocks.calibration_NT, spec.score, spec.targets, spec.rank, progress)
+            plan = plan_in_rounds(
+                model,
+                full_config(folder),
+                blocks.calibration_NT,
+                spec.score,
+                spec.targets,
+                spec.rank,
+                progress,
+                blocks.calibration_documents_NT,
+            )
         else:
             scores = score(folder, blocks, spec.score, progress, spec.device, name=spec.model)
             plan = make_plan(scores, full_config(folder), spec.targets, spec.rank)

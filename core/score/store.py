@@ -25,7 +25,7 @@ from core.score.passes import Pass, settings_of
 from core.specs import RankSpec, ScoreSpec
 from core.workspace import room
 
-VERSION = 2
+VERSION = 3
 """Raised whenever a formula or the layout changes, which renames every score and every pass."""
 
 

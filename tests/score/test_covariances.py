@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from core.errors import UserError
+from core.score.batch import Batch
 from core.score.covariances import CovarianceAccumulator, add_gram, covariance_scores, removal_places
 from core.score.scoring import score_model
 from core.specs import RankSpec, ScoreSpec
@@ -18,7 +19,7 @@ from tests.tiny import random_blocks, tiny_model
 
 
 def scored(model: Any, blocks: np.ndarray, ridge: float = 0.03, size: int = 3) -> dict[str, np.ndarray]:
-    batches = (torch.from_numpy(blocks[i : i + size]).long() for i in range(0, len(blocks), size))
+    batches = (Batch(torch.from_numpy(blocks[i : i + size]).long()) for i in range(0, len(blocks), size))
     return covariance_scores(model, model.config.to_dict(), batches, ridge)
 
 
@@ -27,7 +28,7 @@ def test_covariances_are_the_mean_outer_products_of_what_is_read(kind: str) -> N
     here = world(kind)
     accumulator = CovarianceAccumulator(here.model, here.model.config.to_dict())
     for part in (here.blocks_NT[:4], here.blocks_NT[4:]):
-        accumulator.feed(here.model, torch.from_numpy(part).long())
+        accumulator.feed(here.model, Batch(torch.from_numpy(part).long()))
     assert hooks_left(here.model) == 0
     for site, axis in (("head_channels", "heads"), ("neurons", "neurons"), ("channels", "channels")):
         for place, acts_MC in enumerate(here.read(axis)):

@@ -7,16 +7,17 @@ import pytest
 import torch
 
 from core.errors import UserError
+from core.score.batch import Batch
 from core.score.criteria.depth import best_run
 from core.score.depth import Remover, angles_between, greedy_removal, losses_without
 from core.score.scoring import score_model
 from core.specs import RankSpec, ScoreSpec
-from tests.score.world import KINDS, block_losses, exact_model, hold, hooks_left, log_probabilities, loss, world
+from tests.score.world import KINDS, block_divergences, block_losses, exact_model, hold, hooks_left, log_probabilities, loss, world
 from tests.tiny import random_blocks, tiny_model
 
 
-def ids(blocks_NT: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(blocks_NT).long()
+def ids(blocks_NT: np.ndarray) -> Batch:
+    return Batch(torch.from_numpy(blocks_NT).long())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -27,7 +28,7 @@ def test_the_damage_without_a_layer_is_that_of_a_full_forward_without_it(kind: s
         for without, damage in zip([[], *([i] for i in range(5))], losses_without(model, model.config.to_dict(), ids(blocks)), strict=True):
             cut = log_probabilities(model, blocks, without)
             assert damage.loss == pytest.approx(float(block_losses(model, blocks, without).mean()), rel=1e-6)
-            assert damage.kl == pytest.approx(float((whole.exp() * (whole - cut)).sum(-1).mean()), rel=1e-6, abs=1e-9)
+            assert damage.kl == pytest.approx(float(block_divergences(whole, cut).mean()), rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize("length", [1, 2, 4, 5])
@@ -76,13 +77,13 @@ def test_greedy_losses_are_stored_in_the_order_of_removal() -> None:
 def test_angles_are_half_turns_between_all_depths() -> None:
     model, blocks = exact_model("llama"), random_blocks(2, 70)
     states = hold(model, blocks)["entered"]
-    found = angles_between([torch.from_numpy(state) for state in states]).numpy()
+    found = angles_between([torch.from_numpy(state).flatten(0, 1) for state in states]).numpy()
     unit = states / np.linalg.norm(states, axis=-1, keepdims=True)
     expected = (np.arccos(np.clip(np.einsum("intd,jntd->ijnt", unit, unit), -1, 1)) / np.pi).mean((2, 3))
     apart = ~np.eye(6, dtype=bool)
     np.testing.assert_allclose(found[apart], expected[apart], rtol=1e-6)
     np.testing.assert_allclose(found.diagonal(), 0, atol=3e-4)  # arccos near 1 of a float32 cosine
-    half = torch.ones(1, 3, 4)
+    half = torch.ones(3, 4)
     np.testing.assert_allclose(angles_between([half, -half]).numpy(), [[0, 1], [1, 0]], atol=3e-4)
 
 
@@ -155,5 +156,5 @@ def test_no_hook_is_left_behind() -> None:
     list(losses_without(model, model.config.to_dict(), ids(random_blocks(1, 8))))
     assert hooks_left(model) == 0
     with pytest.raises(IndexError):
-        Remover(model, model.config.to_dict(), torch.full((1, 8), 97))
+        Remover(model, model.config.to_dict(), Batch(torch.full((1, 8), 97)))
     assert hooks_left(model) == 0
