@@ -186,6 +186,19 @@ def _confidence(_scores: Scores, key: str, axis: str, rank: RankSpec, removed: i
     return confidences.confidence(_scores, axis, rank, removed)
 
 
+def undecided_heads(scores: Scores, rank: RankSpec, groups: int, kept_groups: int, kept_of_group: int) -> np.ndarray | None:
+    """See ``core.score.confidence.undecided_heads``; None where that cannot be told."""
+    try:
+        return _undecided_heads(scores, scores.key, _essence("heads", rank, 1, rank.heads)[0], groups, kept_groups, kept_of_group)
+    except UserError:
+        return None
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _undecided_heads(_scores: Scores, key: str, rank: RankSpec, groups: int, kept_groups: int, kept_of_group: int) -> np.ndarray:
+    return confidences.undecided_heads(_scores, rank, groups, kept_groups, kept_of_group)
+
+
 def agreement(scores: Scores, axis: str, rank: RankSpec, kept_count: int, removed: int) -> Agreement:
     """How alike all criteria of an axis are; see ``core.score.confidence.agreement``."""
     return _agreement(scores, scores.key, axis, *_essence(axis, rank, removed), kept_count)

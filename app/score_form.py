@@ -9,8 +9,8 @@ import streamlit as st
 from app import state
 from app.state import Draft, bind, update_draft
 from core.model.card import Card
-from core.model.dims import Dims
 from core.report.format import size
+from core.score.sites import covariance_bytes
 from core.specs import ScoreSpec
 
 HELP = {
@@ -54,7 +54,7 @@ def choice(draft: Draft, card: Card) -> None:
             _number(score, "batch_size", least=1)
             _number(score, "ridge", least=1e-6, step=0.01, format="%g")
         with st.container(horizontal=True, gap="large"):
-            memory = size(covariance_bytes(card.dims), estimated=True)
+            memory = size(covariance_bytes(card.config), estimated=True)
             st.toggle(LABELS["covariances"], help=COVARIANCES.format(memory), **_bound(score, "covariances"))
             for name in ("pre_activation", "isolate_documents"):
                 st.toggle(LABELS[name], help=HELP[name], **_bound(score, name))
@@ -89,8 +89,3 @@ def _set(**changes: Any) -> None:
     state.remember("score_complaints", score.own_problems())
     if not score.own_problems():
         update_draft(score=score)
-
-
-def covariance_bytes(dims: Dims) -> int:
-    """What the covariances of a model take in memory: L (F^2 + Q^2 + 2 D^2) numbers of 4 bytes."""
-    return 4 * dims.layers * (dims.ffn**2 + (dims.heads * dims.head_dim) ** 2 + 2 * dims.hidden**2)

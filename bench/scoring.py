@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from bench.harness import Bar, Outcome, interleaved, ratio, timing_rows
 from core.data.blocks import build
@@ -24,6 +25,8 @@ from core.score.width import WidthAccumulator
 from core.specs import EMBEDDED_MODEL, DataSpec
 
 GREEDY_LAYERS = 2
+SIZES = {"tokens": (128, 256, 512, 1024), "layers": (2, 4, 8, 16), "width": (128, 256, 512, 1024)}
+"""Sizes of random models and texts on which growth is shown."""
 
 
 def measure(*, quick: bool) -> Outcome:
@@ -42,6 +45,7 @@ def measure(*, quick: bool) -> Outcome:
         ("removal losses of all layers / naive loop", ratio(depth, "removal with prefix reuse", "naive removal"), "<= 0.45"),
         (f"greedy removal of {GREEDY_LAYERS} layers / naive loop", ratio(greedy, "greedy removal", "naive greedy"), "<= 0.35"),
         ("largest deviation of time a token from linear", growth(model, blocks_NT[:1], quick), "<= 0.25"),
+        *((f"growth with {what}: exponent of the time", exponent(cases, 1 if quick else 5), limit) for what, cases, limit in growths()),
         ("memory held over a bare forward's / (a layer's activations + accumulators)", memory(model, batch, held=True), "<= 1.2"),
     ]
     return Outcome(
@@ -162,3 +166,36 @@ def growth(model: Any, ids_BT: torch.Tensor, quick: bool) -> float:
     seconds = interleaved({str(size): scored(size) for size in sizes}, 1 if quick else 5)
     rates = [float(np.median(seconds[str(size)])) / size for size in sizes]
     return max(abs(rate / float(np.median(rates)) - 1) for rate in rates)
+
+
+def growths() -> list[tuple[str, dict[int, Callable[[], None]], str]]:
+    """Scoring random models at four sizes of each dimension, and the exponent that is to be expected: weights grow with the width's square."""
+    narrow = [sized_model(layers=2, hidden=128)] * 4
+    return [
+        ("tokens", {size: scoring(model, size) for size, model in zip(SIZES["tokens"], narrow, strict=True)}, "<= 1.1"),
+        ("layers", {size: scoring(sized_model(layers=size, hidden=128), 256) for size in SIZES["layers"]}, "<= 1.1"),
+        ("width", {size: scoring(sized_model(layers=2, hidden=size), 256) for size in SIZES["width"]}, "<= 2.1"),
+    ]
+
+
+def sized_model(*, layers: int, hidden: int) -> Any:
+    """A random Llama of some layers, every width of which is a multiple of ``hidden``."""
+    sizes = {
+        "hidden_size": hidden,
+        "intermediate_size": 3 * hidden,
+        "num_attention_heads": hidden // 32,
+        "num_key_value_heads": hidden // 64,
+    }
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", vocab_size=256, num_hidden_layers=layers, **sizes)).eval()
+
+
+def scoring(model: Any, tokens: int) -> Callable[[], None]:
+    """Score a model on so many tokens, in blocks of 128."""
+    batch, config = Batch(torch.arange(tokens).view(-1, 128) % 256), model.config.to_dict()
+    return lambda: WidthAccumulator(config).feed(model, batch)
+
+
+def exponent(cases: dict[int, Callable[[], None]], repeats: int) -> float:
+    """Slope of log time over log size."""
+    seconds = interleaved({str(size): action for size, action in cases.items()}, repeats)
+    return float(np.polyfit(np.log(list(cases)), np.log([np.median(times) for times in seconds.values()]), 1)[0])

@@ -25,9 +25,8 @@ from transformers import PreTrainedModel
 from core.errors import UserError
 from core.model.dims import Config, dims_of
 from core.score.batch import Batch
-from core.score.sites import modules_at, site_sizes, sites_of
+from core.score.sites import COVARIED, covariance_bytes, modules_at, site_sizes, sites_of
 
-SITES = ("head_channels", "neurons", "channels")
 STRIPES = 8
 """A symmetric product is made in so many stripes, each without what lies below its diagonal block: 9/16 of the whole."""
 
@@ -44,8 +43,8 @@ class CovarianceAccumulator:
         self.sites, self.dims, self.tokens = sites_of(config), dims_of(config), 0
         sizes = site_sizes(config, self.dims)
         device = next(model.parameters()).device
-        check_memory(sum(places * units**2 for places, units in (sizes[site] for site in SITES)) * 4, device)
-        self.sums = {site: torch.zeros(sizes[site][0], sizes[site][1], sizes[site][1], device=device) for site in SITES}
+        check_memory(covariance_bytes(config), device)
+        self.sums = {site: torch.zeros(sizes[site][0], sizes[site][1], sizes[site][1], device=device) for site in COVARIED}
 
     def feed(self, model: PreTrainedModel, batch: Batch) -> None:
         """Run the model's body over a batch of blocks and take its activations in."""

@@ -188,7 +188,7 @@ def test_heads_within_the_noise_are_dotted_and_counted(draft: Draft) -> None:
 
 def test_without_shards_of_a_criterion_nothing_is_said_to_be_sure(draft: Draft) -> None:
     at = open_page("importance", dataclasses.replace(draft, targets=CUT, rank=RankSpec(heads="magnitude")), view="Heads")
-    assert "cannot be told for this criterion" in said(at)
+    assert "How sure this cut is cannot be told, so nothing is marked" in said(at)
     assert all(trace.get("name") != "undecided" for trace in figure(at)["data"])
     assert "within" not in {metric.label: metric.value for metric in at.metric}["Rank in its layer"]
 

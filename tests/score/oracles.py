@@ -147,10 +147,10 @@ def gate_derivatives(world: World, axis: str) -> np.ndarray:
     over these; one at a normalisation's output is a factor of the normalisation's gains.
     """
     found = []
-    count = world.spec.gradient_blocks
-    for block in block_losses(world.model, world.blocks_NT[:count], documents_NT=world.documents(count)):
+    for i in range(world.spec.gradient_blocks):
         world.model.zero_grad()
-        block.backward()
+        documents_NT = None if world.documents_NT is None else world.documents_NT[i : i + 1]
+        block_losses(world.model, world.blocks_NT[i : i + 1], documents_NT=documents_NT).mean().backward()
         rows = []
         for layer in world.model.model.layers:
             if axis == "channels":

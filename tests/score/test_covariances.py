@@ -12,6 +12,7 @@ from core.errors import UserError
 from core.score.batch import Batch
 from core.score.covariances import CovarianceAccumulator, add_gram, covariance_scores, removal_places
 from core.score.scoring import score_model
+from core.score.sites import covariance_bytes
 from core.specs import RankSpec, ScoreSpec
 from tests.score.oracles import removal_order
 from tests.score.world import KINDS, exact_model, hooks_left, world
@@ -117,6 +118,13 @@ def test_scores_do_not_depend_on_how_the_blocks_are_batched() -> None:
     one, other = scored(model, blocks, size=6), scored(model, blocks, size=1)
     for name, expected in one.items():
         np.testing.assert_allclose(other[name], expected, rtol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_memory_that_is_told_is_what_is_taken(kind: str) -> None:
+    model = exact_model(kind)
+    taken = sum(sums.nbytes for sums in CovarianceAccumulator(model, model.config.to_dict()).sums.values())
+    assert covariance_bytes(model.config.to_dict()) == taken
 
 
 def test_what_does_not_fit_into_memory_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:

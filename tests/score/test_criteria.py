@@ -105,6 +105,6 @@ def test_a_criterion_whose_pass_was_not_made_is_refused_with_what_to_ask_for(axi
 
 
 def test_criteria_confidence_and_the_store_bring_no_torch() -> None:
-    modules = [f"core.score.{name}" for name in ("store", "passes", "aggregate", "agreement", "confidence", "criteria")]
+    modules = [f"core.score.{name}" for name in ("store", "passes", "sites", "aggregate", "agreement", "confidence", "criteria")]
     code = f"import sys, importlib\nfor name in {modules!r}: importlib.import_module(name)\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,19 +1,23 @@
 """Layers left out: what is told of them, against full forward passes; and how runs of layers are chosen."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from core.errors import UserError
+from core.model.dims import dims_of
 from core.score.batch import Batch
+from core.score.criteria import problems
 from core.score.criteria.depth import best_run
 from core.score.depth import Remover, angles_between, greedy_removal, losses_without
 from core.score.scoring import score_model
 from core.specs import RankSpec, ScoreSpec
 from tests.score.world import KINDS, block_divergences, block_losses, exact_model, hold, hooks_left, log_probabilities, loss, world
-from tests.tiny import random_blocks, tiny_model
+from tests.synthetic_scores import synthetic_scores
+from tests.tiny import random_blocks, tiny_config, tiny_model
 
 
 def ids(blocks_NT: np.ndarray) -> Batch:
@@ -137,6 +141,20 @@ def test_removing_more_than_greedy_removed_is_refused_and_protected_layers_do_no
         UserError, match=r"Only [01] layers that may go were removed one by one\. Score again with greedy of at least [34]\."
     ):
         scores.importance("layers", shielding, 2)
+
+
+@pytest.mark.parametrize("protect", [(0, 0), (1, 0), (0, 2), (1, 1)])
+@pytest.mark.parametrize("removed", [0, 1, 2, 3])
+def test_what_is_not_refused_before_greedy_removal_is_not_refused_after_it(removed: int, protect: tuple[int, int], workspace: Path) -> None:
+    rank, dims = RankSpec(depth="greedy", protect_first=protect[0], protect_last=protect[1]), dims_of(tiny_config().to_dict())
+    least = next(count for count in range(1, 6) if not problems(rank, ScoreSpec(greedy=count), removed))
+    assert least == (removed + sum(protect) if removed else 1)
+    for seed in range(8):  # in any order that may be found
+        scores = synthetic_scores(f"b2-{seed}", dims, ScoreSpec(greedy=least), seed=seed)
+        scores.importance("layers", rank, removed)
+    if removed and sum(protect):
+        (told,) = problems(rank, ScoreSpec(greedy=removed), removed)
+        assert f"the {sum(protect)} protected ones may be among the first to go. Score again with greedy of at least {least}." in told
 
 
 def test_what_greedy_left_over_is_known_to_go_last() -> None:
