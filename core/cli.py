@@ -249,6 +249,28 @@ def criteria() -> None:
     table("Criteria of importance", rows)
 
 
+@app.command("effort")
+def show_effort(
+    tokens: Annotated[list[float], typer.Option(help="Tokens of retraining; may be given several times.")] = [1e9, 94e9],  # noqa: B006
+    context: Annotated[int, typer.Option(help="Tokens a block.")] = 8192,
+    model: Annotated[str | None, typer.Option(help="A teacher: a local folder or hub id; by default three published shapes.")] = None,
+) -> None:
+    """Estimate what distilling a model into half its size costs on one NVIDIA H100; needs no weights."""
+    from core.model.card import card
+    from core.model.cost import cost_of
+    from core.plan.effort import H100_FLOPS, PUBLISHED, UTILISATION, effort, half
+
+    teachers = {model: card(model).config} if model else PUBLISHED
+    efforts = [(name, effort(cost_of(config), half(config), count, context)) for name, config in teachers.items() for count in tokens]
+    rows = [
+        {"teacher": name, "student": fmt.count(found.student.parameters), "tokens": fmt.count(found.tokens), "operations": f"{found.flops:.2g}",
+         "H100 hours": f"≈ {found.device_hours:,.0f}", "weights and optimiser": fmt.size(found.memory_bytes)}
+        for name, found in efforts
+    ]  # fmt: skip
+    table("Distilling into half the size, estimated", rows)
+    console.print(f"Hours: {H100_FLOPS / 1e12:.0f} TFLOPS at {UTILISATION:.0%}; operations and bytes are counted.", highlight=False)
+
+
 @app.command("runs")
 def list_runs() -> None:
     """List all runs, newest first."""

@@ -21,7 +21,7 @@ from core.report import format as fmt
 from core.report.command import command_of
 from core.report.curves import Curves
 from core.report.picture import Picture
-from core.report.run_figures import DARK, LIGHT, ROLES, Palette, heldout_picture, quality_picture, references_of, training_picture
+from core.report.run_figures import DARK, LIGHT, ROLES, heldout_picture, quality_picture, references_of, training_picture
 from core.report.run_importance import importance_pictures
 from core.report.tables import common_start, domains_of, members_of, model_rows, quality_rows, recovered_of, sentence, spec_rows, title_of
 from core.specs import RunSpec
