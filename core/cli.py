@@ -84,6 +84,7 @@ def _panel(option: Option) -> str:
         "score": "Importance",
         "rank": "Ranking",
         "targets": "Targets",
+        "pins": "Pins",
         "distill": "Distillation",
         "evaluate": "Evaluation",
     }.get(option.path.split(".")[0], "Run")

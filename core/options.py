@@ -29,8 +29,8 @@ FLAGS = {
 
 PARTS = {
     "score": ("model", "data", "score", "device", "name"),
-    "prune": ("model", "data", "score", "rank", "targets", "evaluate", "device", "name", "output"),
-    "distill": ("model", "teacher", "data", "score", "rank", "targets", "distill", "evaluate", "device", "name", "output"),
+    "prune": ("model", "data", "score", "rank", "targets", "pins", "evaluate", "device", "name", "output"),
+    "distill": ("model", "teacher", "data", "score", "rank", "targets", "pins", "distill", "evaluate", "device", "name", "output"),
     "family": ("model", "stages", "lineage", "data", "score", "rank", "distill", "evaluate", "device", "name"),
     "evaluate": ("model", "against", "data", "evaluate", "device", "name"),
     "generate": ("model", "against", "evaluate", "device", "name"),

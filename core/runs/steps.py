@@ -20,8 +20,7 @@ from core.model.checkpoint import copy_companions, full_config, load_model, load
 from core.model.device import pick
 from core.model.dims import dims_of
 from core.model.source import read_config, resolve
-from core.plan.plan import Plan, make_plan
-from core.plan.sizes import problems
+from core.plan.plan import Plan, make_plan, plan_problems
 from core.progress import Progress, Silent
 from core.prune.card import model_card, results_table
 from core.prune.export import prune_checkpoint
@@ -56,10 +55,10 @@ ROLES = {"pruned": "pruned", "model": "distilled"}
 
 
 def preflight(run: Run, progress: Progress) -> None:
-    """Refuse at once what would fail later: impossible targets, prompts too long, an output folder that is taken or cannot be written."""
+    """Refuse at once what would fail later: impossible targets or pins, prompts too long, an output folder that is taken or cannot be written."""
     spec, folder = run.spec, resolve(run.spec.model, progress)
     config = read_config(str(folder))
-    found = problems(config, spec.targets)
+    found = plan_problems(config, spec.targets, spec.rank, spec.pins)
     if spec.kind in ("prune", "distill"):
         found += criterion_problems(
             spec.rank, spec.score, removed=dims_of(config).layers - (spec.targets.num_hidden_layers or dims_of(config).layers)
@@ -120,9 +119,11 @@ def plan_step(run: Run, progress: Progress) -> None:
         folder = resolve(spec.model, progress)
         if spec.rank.rounds > 1:
             model, blocks = load_model(folder, pick(spec.device)), blocks_of(run, progress)
-            plan = plan_in_rounds(model, full_config(folder), blocks.calibration_NT, spec.score, spec.targets, spec.rank, progress)
+            plan = plan_in_rounds(
+                model, full_config(folder), blocks.calibration_NT, spec.score, spec.targets, spec.rank, progress, spec.pins
+            )
         else:
-            plan = make_plan(load_scores(run.results()["scores"]), full_config(folder), spec.targets, spec.rank)
+            plan = make_plan(load_scores(run.results()["scores"]), full_config(folder), spec.targets, spec.rank, spec.pins)
         plan.save(path)
     progress.step("plan", 1, 1)
 
