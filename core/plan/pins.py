@@ -5,10 +5,12 @@ stays, and a key-value head of which too few query heads are left.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from core.errors import UserError
 from core.model.dims import Dims
 from core.specs import Pins, RankSpec
 
@@ -52,6 +54,18 @@ def with_pins(pins: Pins, dims: Dims, axis: str, units: Iterable[Sequence[int]],
     pinned = pin_map(pins, dims, axis)
     pinned[tuple(np.array(list(units), int).reshape(-1, pinned.ndim).T)] = VERBS.get(verb or "", 0)
     return dataclasses.replace(pins, **{f"{name}_{axis}": written(pinned == sign) for name, sign in VERBS.items()})
+
+
+def units_of(text: str, dims: Dims, axis: str) -> list[tuple[int, ...]]:
+    """The units that a text names in the form of ``Pins``, parted by commas or blanks, as places in the axis' map.
+
+    Raises:
+        UserError: a part of it names no unit of the model.
+    """
+    pins = Pins(**{f"keep_{axis}": tuple(re.split(r"[,\s]+", text.strip(", \t\n")))})
+    if found := pins.problems() or list(_outside(pins, dims)):
+        raise UserError(found[0].partition(": ")[2].capitalize())
+    return [tuple(place) for place in np.argwhere(pin_map(pins, dims, axis)).tolist()]
 
 
 def written(mask: np.ndarray) -> tuple[str, ...]:
