@@ -3,6 +3,8 @@
 import streamlit as st
 
 from app import cached, charts, state, target_form
+from app.advice_view import advice_view
+from app.goal_form import goal_form
 from app.subject import subject_of
 from app.ui import command_box, page_header, user_errors
 from core.model.dims import resized
@@ -24,21 +26,10 @@ with st.container(horizontal=True, vertical_alignment="center"):
             preset.name, key=f"preset_{preset.name}", help=preset.why, on_click=state.update_draft, kwargs={"targets": preset.targets}
         )
     st.space("stretch")
-    st.button(
-        "Undo", icon=":material/undo:", key="undo", on_click=state.undo, disabled=not state.can_undo(), shortcut="Ctrl+Z", type="tertiary"
-    )
-    st.button(
-        "Redo",
-        icon=":material/redo:",
-        key="redo",
-        on_click=state.redo,
-        disabled=not state.can_redo(),
-        shortcut="Ctrl+Shift+Z",
-        type="tertiary",
-    )
     st.button("Reset", icon=":material/restart_alt:", key="reset", on_click=state.update_draft, kwargs={"targets": Targets()},
               disabled=draft.targets == Targets(), type="tertiary")  # fmt: skip
 
+goal_form(card)
 knobs, outcome = st.columns([1, 3], gap="large")
 with knobs:
     target_form.sliders(card, draft.targets)
@@ -89,7 +80,7 @@ with outcome:
             state.go("importance")
         picture = architecture_strip(card.dims, resized(card.dims, draft.targets))
     else:
-        kept, masks = cached.shares(scores, scores.key, card.config, draft.targets, draft.rank), subject.masks
+        kept, masks = cached.shares(scores, scores.key, card.config, draft.targets, draft.rank, draft.pins), subject.masks
         st.markdown("**Importance that stays**")
         with st.grid(4, min_column_width=120):
             for axis, label in (("layers", "Layers"), ("heads", "Heads"), ("neurons", "FFN neurons"), ("channels", "Channels")):
@@ -99,6 +90,7 @@ with outcome:
     st.markdown("**Before and after**")
     st.caption(picture.alt)
     charts.show(picture, "strip")
+    advice_view(card)
 
 if draft.targets != Targets() and st.button(
     "Go on to prune and distill", key="to_distill", type="primary", icon=":material/arrow_forward:"

@@ -143,9 +143,9 @@ class Ground:
         if not path.exists():
             began = time.process_time()
             text, told = self.texts[DOMAINS[0]], Told(f"{rank.rounds} rounds")
-            plan_in_rounds(self.model, self.config, text.calibration_NT, spec, targets, rank, told, text.calibration_documents_NT).save(
-                path
-            )
+            plan_in_rounds(
+                self.model, self.config, text.calibration_NT, spec, targets, rank, told, documents_NT=text.calibration_documents_NT
+            ).save(path)
             write_json(cost, {"cpu_s": time.process_time() - began})
         self.costs[cost.name] = read_json(cost)["cpu_s"]
         return Plan.load(path)
