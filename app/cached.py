@@ -106,6 +106,15 @@ def find_scores(draft: Draft) -> Scores | None:
     return None
 
 
+def scores_of_model(draft: Draft) -> list[Scores]:
+    """Stored scores of the draft's model as its weights are now, on whatever text and with whatever settings, newest first."""
+    try:
+        weights = fingerprint(card(draft.model).folder)
+    except UserError:
+        return []
+    return [scores for scores in store.all_scores() if scores.meta["model_fingerprint"] == weights]
+
+
 @st.cache_data(max_entries=256, show_spinner=False)
 def pass_seconds(key: str) -> float | None:
     """How long a stored pass took to compute; None if it is gone."""

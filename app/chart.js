@@ -14,7 +14,8 @@ function themed(layout, element, data) {
   const value = (name) => style.getPropertyValue(name).trim();
   const line = value("--st-border-color");
   const axes = Object.keys(layout).filter((key) => /^[xy]axis/.test(key));
-  const look = Object.fromEntries(axes.map((key) => [key, { gridcolor: line, linecolor: line, ...layout[key] }]));
+  const axis = (own) => ({ gridcolor: line, linecolor: line, ...own, title: { font: { size: 13 }, ...own.title } });
+  const look = Object.fromEntries(axes.map((key) => [key, axis(layout[key])]));
   return {
     uirevision: data.name, ...layout, ...look, template: undefined, autosize: true, dragmode: data.selectable ? "select" : layout.dragmode,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
