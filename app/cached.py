@@ -15,7 +15,7 @@ from core.errors import UserError
 from core.model import card as cards
 from core.model.card import Card
 from core.model.cost import Cost, cost_of
-from core.model.dims import dims_of, resized
+from core.model.dims import Dims, dims_of, resized
 from core.model.source import config_path, fingerprint
 from core.plan.plan import Plan, keep_masks, kept_share, make_plan
 from core.plan.presets import Preset
@@ -182,6 +182,22 @@ def _importance(_scores: Scores, key: str, axis: str, rank: RankSpec, removed: i
     return _scores.importance(axis, rank, removed)
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """Scores whose importance is computed once for all the plans that are made of it."""
+
+    scores: Scores
+
+    @property
+    def dims(self) -> Dims:
+        """Dimensions of the scored model."""
+        return self.scores.dims
+
+    def importance(self, axis: str, rank: RankSpec, removed: int = 1) -> np.ndarray:
+        """See ``importance``."""
+        return importance(self.scores, axis, rank, removed)
+
+
 def confidence(scores: Scores, axis: str, rank: RankSpec, removed: int) -> Confidence | None:
     """How sure a criterion is, or None where that cannot be told."""
     try:
@@ -226,7 +242,7 @@ def plan(_scores: Scores, key: str, config: dict[str, Any], targets: Targets, ra
     Raises:
         UserError: targets or pins are not possible.
     """
-    return make_plan(_scores, config, targets, rank, pins)
+    return make_plan(Remembered(_scores), config, targets, rank, pins)
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -248,7 +264,7 @@ def shares(_scores: Scores, key: str, config: dict[str, Any], targets: Targets, 
     Raises:
         UserError: targets or pins are not possible.
     """
-    return kept_share(plan(_scores, key, config, targets, rank, pins), _scores)
+    return kept_share(plan(_scores, key, config, targets, rank, pins), Remembered(_scores))
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

@@ -41,6 +41,7 @@ export default function (component) {
   const chart = parentElement.querySelector(".coppice-chart");
   let mounted = true;
   chart.setAttribute("aria-label", data.alt);
+  chart.setAttribute("aria-busy", "true");
   chart.tell = (area) => setTriggerValue("area", area);
   chart.style.height = `${data.figure.layout.height}px`;
   library.then(
@@ -49,6 +50,7 @@ export default function (component) {
       await Plotly.react(chart, data.figure.data, themed(data.figure.layout, chart, data), data.config);
       if (data.selectable && !chart.listens) listen(chart, Plotly);
       chart.listens = data.selectable;
+      chart.setAttribute("aria-busy", "false");
     },
     () => (chart.textContent = `The chart could not be loaded. ${data.alt}`),
   );
