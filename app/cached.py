@@ -236,35 +236,35 @@ def _all_ranks(_scores: Scores, key: str, axis: str, rank: RankSpec, removed: in
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def plan(_scores: Scores, key: str, config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> Plan:
-    """What the draft keeps; ``key`` names the scores.
+def plan(_scores: Scores, key: str, _config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> Plan:
+    """What the draft keeps; ``key`` names the scores, and with them the weights and the config.
 
     Raises:
         UserError: targets or pins are not possible.
     """
-    return make_plan(Remembered(_scores), config, targets, rank, pins)
+    return make_plan(Remembered(_scores), _config, targets, rank, pins)
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def masks(
-    _scores: Scores, key: str, config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS
+    _scores: Scores, key: str, _config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS
 ) -> dict[str, np.ndarray]:
     """What the draft keeps, as booleans over the uncut model; see ``keep_masks``.
 
     Raises:
         UserError: targets or pins are not possible.
     """
-    return keep_masks(plan(_scores, key, config, targets, rank, pins))
+    return keep_masks(plan(_scores, key, _config, targets, rank, pins))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def shares(_scores: Scores, key: str, config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> dict[str, float]:
+def shares(_scores: Scores, key: str, _config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> dict[str, float]:
     """Part of the importance that the draft keeps, by axis.
 
     Raises:
         UserError: targets or pins are not possible.
     """
-    return kept_share(plan(_scores, key, config, targets, rank, pins), Remembered(_scores))
+    return kept_share(plan(_scores, key, _config, targets, rank, pins), Remembered(_scores))
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

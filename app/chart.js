@@ -42,11 +42,13 @@ export default function (component) {
   let mounted = true;
   chart.setAttribute("aria-label", data.alt);
   chart.setAttribute("aria-busy", "true");
+  if (!chart.data) chart.textContent = "Loading the chart …";
   chart.tell = (area) => setTriggerValue("area", area);
   chart.style.height = `${data.figure.layout.height}px`;
   library.then(
     async (Plotly) => {
       if (!mounted) return;
+      if (!chart.data) chart.textContent = "";
       await Plotly.react(chart, data.figure.data, themed(data.figure.layout, chart, data), data.config);
       if (data.selectable && !chart.listens) listen(chart, Plotly);
       chart.listens = data.selectable;
