@@ -18,6 +18,7 @@ function themed(layout, element, data) {
   const look = Object.fromEntries(axes.map((key) => [key, axis(layout[key])]));
   return {
     uirevision: data.name, ...layout, ...look, template: undefined, autosize: true, dragmode: data.selectable ? "select" : layout.dragmode,
+    clickanywhere: data.selectable,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     colorway: layout.colorway ?? value("--st-chart-categorical-colors").split(/,(?![^(]*\))/),
     font: { family: value("--st-font"), color: value("--st-text-color"), size: 13 },
@@ -27,7 +28,10 @@ function themed(layout, element, data) {
 
 function listen(chart, Plotly) {
   const ends = (pair) => [Math.min(...pair), Math.max(...pair)];
-  chart.on("plotly_click", ({ points: [point] }) => chart.tell([point.x, point.x, point.y, point.y]));
+  chart.on("plotly_click", ({ points: [point], xvals, yvals }) => {
+    const [x, y] = point ? [point.x, point.y] : [Math.round(xvals[0]), yvals[0]]; // beside a bar or a curve: what stands there
+    chart.tell([x, x, y, y]);
+  });
   chart.on("plotly_selected", (event) => {
     if (!event?.range) return;
     const [x, y] = Object.keys(event.range).sort().map((axis) => ends(event.range[axis]));
