@@ -17,7 +17,7 @@ function themed(layout, element, data) {
   const axis = (own) => ({ gridcolor: line, linecolor: line, ...own, title: { font: { size: 13 }, ...own.title } });
   const look = Object.fromEntries(axes.map((key) => [key, axis(layout[key])]));
   return {
-    uirevision: data.name, ...layout, ...look, template: undefined, autosize: true, dragmode: data.selectable ? "select" : layout.dragmode,
+    uirevision: data.name, selectionrevision: performance.now(), ...layout, ...look, template: undefined, autosize: true, dragmode: data.selectable ? "select" : layout.dragmode,
     clickanywhere: data.selectable,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     colorway: layout.colorway ?? value("--st-chart-categorical-colors").split(/,(?![^(]*\))/),
