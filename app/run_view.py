@@ -23,6 +23,7 @@ PHASES = {
     "score": ("score",),
     "prune": ("score", "plan", "prune", "repair", "measure", "evaluate", "save"),
     "distill": ("score", "plan", "prune", "repair", "measure", "distill", "evaluate", "save"),
+    "family": ("family", "save"),
     "evaluate": ("measure",),
     "generate": ("generate",),
 }
