@@ -263,6 +263,29 @@ class Goal(Spec):
         return found + positive(multiple=self.multiple, context=self.context, batch=self.batch)
 
 
+REPAIRS = ("none", "closed", "thorough")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairSpec(Spec):
+    """How surviving weights make good what a cut took, by forward passes over the calibration blocks."""
+
+    method: str = "closed"
+    """``none`` leaves surviving weights as they are, ``closed`` fits them by least squares layer by layer, ``thorough`` then lets every layer learn a little."""
+    ridge: float | None = None
+    """Pull towards the original weights, as a share of the inputs' mean square; None chooses it on calibration blocks that are not fitted."""
+    steps: int = 60
+    """Optimiser steps a layer of ``thorough``."""
+    learning_rate: float = 5e-4
+    """Peak rate of ``thorough``."""
+    batch_size: int = 4
+    """Blocks a forward pass, and a step of ``thorough``."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        found = one_of(REPAIRS, method=self.method)
+        return found + positive(ridge=self.ridge, steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size)
+
+
 def stage_targets(stage: str) -> Targets:
     """Read the targets of a family's member, ``num_hidden_layers=24,intermediate_size=1152``.
 
@@ -440,6 +463,7 @@ class RunSpec(Spec):
     rank: RankSpec = RankSpec()
     targets: Targets = Targets()
     goal: Goal = Goal()
+    repair: RepairSpec = RepairSpec()
     pins: Pins = Pins()
     distill: DistillSpec = DistillSpec()
     evaluate: EvalSpec = EvalSpec()
