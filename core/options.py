@@ -21,6 +21,11 @@ FLAGS = {
     "rank.batch": "rank-batch",
     "rank.sequence": "rank-sequence",
     "rank.depth": "rank-depth",
+    "repair.method": "repair",
+    "repair.ridge": "repair-ridge",
+    "repair.steps": "repair-steps",
+    "repair.learning_rate": "repair-learning-rate",
+    "repair.batch_size": "repair-batch-size",
     "evaluate.batch_size": "evaluate-batch-size",
     "evaluate.prompts": "prompt",
 }
@@ -28,8 +33,8 @@ FLAGS = {
 
 PARTS = {
     "score": ("model", "data", "score", "device", "name"),
-    "prune": ("model", "data", "score", "rank", "targets", "evaluate", "device", "name", "output"),
-    "distill": ("model", "data", "score", "rank", "targets", "distill", "evaluate", "device", "name", "output"),
+    "prune": ("model", "data", "score", "rank", "targets", "repair", "evaluate", "device", "name", "output"),
+    "distill": ("model", "data", "score", "rank", "targets", "repair", "distill", "evaluate", "device", "name", "output"),
     "evaluate": ("model", "against", "data", "evaluate", "device", "name"),
     "generate": ("model", "against", "evaluate", "device", "name"),
 }

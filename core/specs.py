@@ -236,6 +236,29 @@ class Targets(Spec):
         return positive(**self.to_dict())
 
 
+REPAIRS = ("none", "closed", "thorough")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairSpec(Spec):
+    """How surviving weights make good what a cut took, by forward passes over the calibration blocks."""
+
+    method: str = "closed"
+    """``none`` leaves surviving weights as they are, ``closed`` fits them by least squares layer by layer, ``thorough`` then lets every layer learn a little."""
+    ridge: float | None = None
+    """Pull towards the original weights, as a share of the inputs' mean square; None chooses it on calibration blocks that are not fitted."""
+    steps: int = 60
+    """Optimiser steps a layer of ``thorough``."""
+    learning_rate: float = 5e-4
+    """Peak rate of ``thorough``."""
+    batch_size: int = 4
+    """Blocks a forward pass, and a step of ``thorough``."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        found = one_of(REPAIRS, method=self.method)
+        return found + positive(ridge=self.ridge, steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DistillSpec(Spec):
     """Retraining with the uncut model as the teacher."""
@@ -326,6 +349,7 @@ class RunSpec(Spec):
     score: ScoreSpec = ScoreSpec()
     rank: RankSpec = RankSpec()
     targets: Targets = Targets()
+    repair: RepairSpec = RepairSpec()
     distill: DistillSpec = DistillSpec()
     evaluate: EvalSpec = EvalSpec()
     device: str = "auto"
