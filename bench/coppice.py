@@ -11,8 +11,8 @@ from core.plan.plan import Plan
 from core.prune.repair.repair import repair_model
 from core.specs import RankSpec, RepairSpec
 
-BY_RMS = RankSpec(heads="wanda", neurons="activation", batch="l2", sequence="l2", depth="ppl")
-"""Neurons by the root mean square of their activation; layers by the loss without them."""
+BY_RMS = RankSpec(heads="wanda", neurons="activation", batch="l2", sequence="l2")
+"""Neurons by the root mean square of their activation."""
 DROPPED_LAYERS = 4
 
 
@@ -32,7 +32,7 @@ def ffn_and_groups(ground: Ground, share: float, *, method: str = "closed") -> C
 def ffn_and_depth(ground: Ground, share: float, *, method: str = "closed") -> Cut:
     """Four layers less, by the loss without them, the rest from neurons."""
     targets = ground.ffn_for(share, num_hidden_layers=ground.dims.layers - DROPPED_LAYERS)
-    return repaired(ground, ground.keep(targets, ground.scores(ppl_blocks=4), BY_RMS), method)
+    return repaired(ground, ground.keep(targets, ground.scores(ppl_blocks=4), dataclasses.replace(BY_RMS, depth="ppl")), method)
 
 
 RECIPES = {
