@@ -54,6 +54,14 @@ class Settings:
     mixed_blocks: int = 2
     """Of each text of the mix, ten in all."""
     shares: tuple[float, ...] = SHARES
+    random_plans: int = 36
+    """Plans over which the estimate of their damage is held against what is measured, on ``plan_tokens`` of a block of each text of the mix."""
+    plan_tokens: int = 256
+
+    def measured(self) -> dict[str, int]:
+        """What a row depends on."""
+        names = ("seq_len", "calibration_blocks", "heldout_blocks", "mixed_blocks")
+        return {name: getattr(self, name) for name in names}
 
     def data(self, source: str) -> DataSpec:
         """The sets of one text."""
@@ -64,7 +72,7 @@ class Settings:
 
 
 FULL = Settings()
-QUICK = Settings(seq_len=64, calibration_blocks=5, heldout_blocks=1, mixed_blocks=1, shares=(0.20,))
+QUICK = Settings(seq_len=64, calibration_blocks=5, heldout_blocks=1, mixed_blocks=1, shares=(0.20,), random_plans=4, plan_tokens=32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +137,7 @@ class Lab:
 
     def measured(self, row: Row, share: float, source: str) -> dict[str, Any]:
         """Parameters, and the mean loss on each held-out text; measured once."""
-        about = {"version": VERSION, "settings": dataclasses.asdict(self.settings) | {"shares": None}, "model": self.weights, "name": row.name,
+        about = {"version": VERSION, "settings": self.settings.measured(), "model": self.weights, "name": row.name,
                  "how": row.how, "share": share, "text": source}  # fmt: skip
         path = room("quality") / f"{content_hash(about)}.json"
         if not path.exists():
@@ -177,7 +185,8 @@ def measure(*, quick: bool) -> Outcome:
         for row in ROWS:
             if row in PACKAGES and not packages.ENVIRONMENT.is_dir():
                 print(f"NOT RUN, its package is not here (make bench-peers): {row.name}", file=sys.stderr, flush=True)
-                rows.append({"cut": row.name, "how": "not run", "removed": f"{share:.0%}"})
+                rows.append({"cut": row.name, "how": "not run", "removed": f"{share:.0%}", "parameters": "–", "gap, nats": "–",
+                             f"gap on {ELSEWHERE}, nats": "–", "note": "make bench-peers"})  # fmt: skip
                 continue
             inside, outside = (lab.gap(row, share, CALIBRATION, domains) for domains in (MIXED_TEXTS, (ELSEWHERE,)))
             found = lab.measured(row, share, CALIBRATION)
