@@ -11,20 +11,20 @@ from app import cached
 from app.state import Draft
 from core.errors import UserError
 from core.model.card import Card
-from core.plan.sizes import problems
+from core.plan.plan import plan_problems
 from core.report import format as fmt
 from core.report.curves import Curves
 from core.runs.machine import cpu_model
 from core.score.criteria import missing
 from core.score.criteria.registry import wanted
 from core.score.passes import PASSES
-from core.specs import DistillSpec, RunSpec
+from core.specs import DistillSpec, RepairSpec, RunSpec
 from core.workspace import room
 
 KINDS = {"distill": "Prune and distill", "prune": "Prune only"}
 
-BYTES_A_PARAMETER = {"prune": 4, "distill": 4 + 4 + 2 * 12}
-"""What a run leaves on disk: the pruned model, and for distillation also the finished one and, while one checkpoint
+BYTES_A_PARAMETER = {"prune": 4 + 4, "distill": 4 + 4 + 2 * 12}
+"""What a run takes on disk: the pruned model, beside it for a while what it was before repair, and for distillation also the finished one and, while one checkpoint
 replaces the other, two of them with weights and Adam's two moments. All float32."""
 
 MAIN: dict[str, tuple[str, str]] = {
@@ -44,6 +44,12 @@ MORE: dict[str, tuple[str, str]] = {
     "evaluate_every": ("Measure every", "Steps between two measurements on held-out text."),
     "seed": ("Seed", "The same seed gives the same run."),
 }
+REPAIR_NAMES = {"none": "None", "closed": "Closed form", "thorough": "Thorough"}
+REPAIR_HELP = (
+    "Fits the surviving weights to the uncut model on the calibration text before any training; size and shapes stay. "
+    "Closed form: least squares, a few forward passes. Thorough: each layer also learns a little, some fifty forward passes. "
+    "What it changes is measured: the result shows the model before and after."
+)
 FORMATS = {"learning_rate": "%.0e", "seed": "%d"}
 INCREMENTS = {
     "steps": 20,
@@ -67,8 +73,9 @@ class Rate:
 def settings(draft: Draft) -> RunSpec:
     """Draw the form; return the run that it describes, right or wrong (see ``complaints``)."""
     kind = st.segmented_control("What to do", list(KINDS), format_func=KINDS.__getitem__, default="distill", required=True, key="w_kind")
+    repair = _repair()
     if kind == "prune":
-        return draft.run_spec(kind="prune", name=_name(), device=_device())
+        return draft.run_spec(kind="prune", repair=repair, name=_name(), device=_device())
     values = _fields(MAIN)
     with st.expander("More settings", icon=":material/tune:"):
         values |= _fields(MORE)
@@ -77,7 +84,15 @@ def settings(draft: Draft) -> RunSpec:
             help="auto takes bfloat16 where the device is made for it, else float32.",
         )  # fmt: skip
         name, device = _name(), _device()
-    return draft.run_spec(kind="distill", distill=DistillSpec(**values), name=name, device=device)
+    return draft.run_spec(kind="distill", repair=repair, distill=DistillSpec(**values), name=name, device=device)
+
+
+def _repair() -> RepairSpec:
+    method = st.segmented_control(
+        "Repair of the cut", list(REPAIR_NAMES), format_func=REPAIR_NAMES.__getitem__, default="closed", required=True,
+        key="w_repair", persist_state="session", help=REPAIR_HELP,
+    )  # fmt: skip
+    return RepairSpec(method=method)
 
 
 def _fields(shown: dict[str, tuple[str, str]]) -> dict[str, Any]:
@@ -105,7 +120,9 @@ def _device() -> str:
 
 def complaints(spec: RunSpec, card: Card) -> list[str]:
     """Everything that keeps the run from starting, a sentence each."""
-    found = _readable(spec.problems()) + problems(card.config, spec.targets) + unmeasured(spec)
+    own = spec.problems()
+    plan = [problem for problem in plan_problems(card.config, spec.targets, spec.rank, spec.pins) if problem not in own]
+    found = _readable(own) + plan + unmeasured(spec)
     needed, free = disk_needed(spec, card), disk_free()
     if not found and needed > free:
         found.append(

@@ -28,13 +28,29 @@ FLAGS = {
     "repair.batch_size": "repair-batch-size",
     "evaluate.batch_size": "evaluate-batch-size",
     "evaluate.prompts": "prompt",
+    "stages": "stage",
 }
 """Fields whose flag is not simply their own name."""
 
 PARTS = {
     "score": ("model", "data", "score", "device", "name"),
-    "prune": ("model", "data", "score", "rank", "targets", "repair", "evaluate", "device", "name", "output"),
-    "distill": ("model", "data", "score", "rank", "targets", "repair", "distill", "evaluate", "device", "name", "output"),
+    "prune": ("model", "data", "score", "rank", "targets", "pins", "repair", "evaluate", "device", "name", "output"),
+    "distill": (
+        "model",
+        "teacher",
+        "data",
+        "score",
+        "rank",
+        "targets",
+        "pins",
+        "repair",
+        "distill",
+        "evaluate",
+        "device",
+        "name",
+        "output",
+    ),
+    "family": ("model", "stages", "lineage", "data", "score", "rank", "repair", "distill", "evaluate", "device", "name"),
     "evaluate": ("model", "against", "data", "evaluate", "device", "name"),
     "generate": ("model", "against", "evaluate", "device", "name"),
 }

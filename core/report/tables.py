@@ -13,9 +13,16 @@ SHORT = {
     "num_key_value_heads": "KV head",
 }  # fmt: skip
 """Field of ``Targets`` -> what its number counts."""
-VERBS = {"score": "Score", "prune": "Prune", "distill": "Prune and distill", "evaluate": "Evaluate", "generate": "Ask"}
+VERBS = {
+    "score": "Score",
+    "prune": "Prune",
+    "distill": "Prune and distill",
+    "family": "Make a family from",
+    "evaluate": "Evaluate",
+    "generate": "Ask",
+}
 
-TITLES = ROLES | {"model": "Model"}
+TITLES = {"teacher": ROLES["teacher"], "cut": "Cut, before repair"} | ROLES | {"model": "Model"}
 """Also that of a run that only evaluates."""
 
 Results = Mapping[str, Any]
@@ -28,7 +35,7 @@ def domains_of(results: Results) -> list[str]:
 
 
 def measured_roles(results: Results) -> list[str]:
-    """Which of teacher, pruned and distilled were measured."""
+    """Which of teacher, cut, pruned and distilled were measured."""
     return [role for role in TITLES if results.get(role)]
 
 
@@ -44,6 +51,7 @@ def model_rows(results: Results) -> list[dict[str, str]]:
             "decode": fmt.rate(_speed(results, role, "decode"), "tokens/s"),
         }
         for role in measured_roles(results)
+        if role != "cut"  # as large as the repaired one
     ]
 
 
@@ -70,6 +78,14 @@ def quality_rows(results: Results, domain: str) -> list[dict[str, str]]:
 def recovered_of(results: Results, domain: str) -> float | None:
     """Part of the gap between pruned and teacher that distillation closed, in nats."""
     return recovered(*(loss_of(results, role, domain) for role in ("teacher", "pruned", "distilled")))
+
+
+def members_of(results: Results) -> list[dict[str, Any]]:
+    """A family's members as runs of one figure: name, and results with the uncut model as the teacher; none of another run."""
+    return [
+        {"name": f"Member {number}", "results": {"teacher": results["teacher"], "distilled": member}}
+        for number, member in enumerate(results.get("members") or [], start=1)
+    ]
 
 
 def title_of(spec: RunSpec) -> str:

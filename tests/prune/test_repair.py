@@ -271,3 +271,27 @@ def test_no_token_is_fitted_and_held_back() -> None:
         for place in fitted + held:
             seen[place] += 1
         assert (seen == 1).all()
+
+
+def test_layers_that_learn_too_come_nearer_still_and_are_the_same_again() -> None:
+    teacher = tiny_model()
+    plan = plan_for(teacher, AXES["neurons"])
+    closed, _ = repair_model(teacher, plan, MANY, RepairSpec())
+    spec = RepairSpec(method="thorough", steps=12, learning_rate=1e-2)
+    (first, done), (second, _) = repair_model(teacher, plan, MANY, spec), repair_model(teacher, plan, MANY, spec)
+    learnt = [place["gain"] for place in done["places"] if place["place"].endswith("learnt")]
+    assert len(learnt) == len(plan.layers)
+    assert min(learnt) >= 0
+    assert max(learnt) > 0
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    aim = Streams(teacher, MANY).inputs["model.norm"][:, plan.channels]
+    errors = [(aim - Streams(model, MANY).inputs["model.norm"]).square().mean() for model in (first, closed)]
+    assert errors[0] < errors[1]
+
+
+def test_a_layer_that_learns_nothing_of_use_stays_as_it_was_fitted() -> None:
+    teacher = tiny_model()
+    plan = plan_for(teacher, AXES["neurons"])
+    closed, _ = repair_model(teacher, plan, BLOCKS, RepairSpec())
+    wild, _ = repair_model(teacher, plan, BLOCKS, RepairSpec(method="thorough", steps=4, learning_rate=100.0))
+    assert all(torch.equal(a, b) for a, b in zip(wild.parameters(), closed.parameters(), strict=True))

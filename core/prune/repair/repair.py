@@ -93,7 +93,7 @@ def summary(repair: Repair, progress: Progress) -> dict[str, Any]:
         )
     return {
         "places": [asdict(site) for site in sites],
-        "fitted": sum(site.ridge is not None for site in sites),
-        "left": sum(site.ridge is None for site in sites),
+        "fitted": sum(site.gain > 0 for site in sites),
+        "left": sum(not site.gain > 0 for site in sites),
         "too_few_tokens": len(short),
     }

@@ -23,6 +23,7 @@ from core.plan.plan import Plan
 from core.progress import Progress
 from core.prune.repair.fit import Fit, Moments, fit, moments
 from core.prune.repair.layer import Layer
+from core.prune.repair.local import learn
 from core.prune.surgery import Move, cut_tensor, kept_along, moves
 from core.score.sites import sites_of
 from core.specs import RepairSpec
@@ -44,8 +45,11 @@ class Site:
     place: str
     """``layers.3 heads``"""
     ridge: float | None
+    """What was chosen; None where nothing was fitted."""
     gain: float
+    """Share of the squared error on the held-back tokens that is gone; 0 where the weights stayed as they were cut."""
     short: bool
+    """Whether there were too few tokens to try."""
 
 
 class Repair:
@@ -53,7 +57,7 @@ class Repair:
 
     def __init__(self, read: Read, config: Config, plan: Plan, blocks_NT: np.ndarray, spec: RepairSpec, device: torch.device) -> None:
         self.read, self.config, self.plan, self.spec, self.device = read, config, plan, spec, device
-        self.ids_NT = torch.from_numpy(np.asarray(blocks_NT)).long()
+        self.ids_NT = torch.from_numpy(np.array(blocks_NT)).long()
         self.moves = list(moves(config, plan))
         self.kept_D = torch.from_numpy(plan.channels).to(device)
         self.fitted, self.held_back = parts(*self.ids_NT.shape)
@@ -97,6 +101,7 @@ class Repair:
         student = Layer(self.config, self.plan.dims, index, {s: cut_tensor(read[m.new], m, self.plan) for s, m in zip(shorts, own, strict=True)}, self.device)  # fmt: skip
         self.dtypes = {short: read[move.new].dtype for short, move in zip(shorts, own, strict=True)}
         uncut = self._uncut(index)
+        before_NTD = self.student_NTD.clone() if self.spec.method == "thorough" else self.student_NTD
         self._repair_readers(position, 0, uncut, student, own, self.teacher_NTD)
         middle_NTD = torch.empty_like(self.teacher_NTD)
         for x_BTD, mid_BTD in zip(self._batches(self.teacher_NTD), self._batches(middle_NTD), strict=True):
@@ -106,6 +111,8 @@ class Repair:
         self._repair_writer(f"layers.{position} heads", student, student.sites.output_projections[0], student.heads, middle_NTD)
         self._repair_readers(position, 1, uncut, student, own, middle_NTD)
         self._repair_writer(f"layers.{position} neurons", student, student.sites.down_projections[0], student.neurons, self.teacher_NTD)
+        if self.spec.method == "thorough":
+            self._learn(position, student, before_NTD)
         for short, move in zip(shorts, own, strict=True):
             yield move.new, student.tensor(short).detach().to("cpu", self.dtypes[short]).contiguous()
 
@@ -138,6 +145,28 @@ class Repair:
             self._set(student, f"{module}.weight", writer.weight.double() + found.change_OC)
         for x_BTD, z_BTC in zip(self._batches(self.student_NTD), self._batches(z_NTC), strict=True):
             x_BTD.add_(writer(z_BTC.to(self.device)).cpu())
+
+    def _learn(self, position: int, student: Layer, before_NTD: Tensor) -> None:
+        """Let the whole layer learn, and take the cut stream past it again."""
+
+        def batch(places: list[Place]) -> tuple[Tensor, Tensor]:
+            x_BTD, aim_BTD = (torch.stack([values[place] for place in places]).to(self.device) for values in (before_NTD, self.teacher_NTD))
+            return x_BTD, aim_BTD[..., self.kept_D]
+
+        groups = [self.held_back[i : i + self.spec.batch_size] for i in range(0, len(self.held_back), self.spec.batch_size)]
+        gain = learn(
+            student,
+            len(self.fitted),
+            lambda chosen: batch([self.fitted[i] for i in chosen]),
+            lambda: [batch(group) for group in groups],
+            self.spec,
+        )
+        self.sites.append(Site(place=f"layers.{position} learnt", ridge=None, gain=gain, short=False))
+        if gain > 0:
+            for name in student.names:
+                self._set(student, name, student.tensor(name))
+            for x_BTD, y_BTD in zip(self._batches(before_NTD), self._batches(self.student_NTD), strict=True):
+                y_BTD.copy_(student.run(x_BTD.to(self.device)))
 
     def _outside(self, final_norm: str) -> Iterator[tuple[str, Tensor]]:
         """Repair what follows the last layer: an untied head reads like any other; a tied one leaves only the final gains."""
