@@ -29,7 +29,7 @@ from core.score.confidence import Agreement, Confidence, rows
 from core.score.criteria.registry import find as find_criterion
 from core.score.passes import wanted as wanted_passes
 from core.score.store import Scores
-from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, NO_PINS, DataSpec, Pins, RankSpec, RunSpec, ScoreSpec, Targets, TextSpec
+from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, MIX, NO_PINS, DataSpec, Pins, RankSpec, RunSpec, ScoreSpec, Targets, TextSpec
 from core.workspace import home
 
 RETRY_SECONDS = 60
@@ -145,7 +145,7 @@ def made_passes(draft: Draft) -> set[str]:
 def _changed_since(text: TextSpec, moment: float) -> bool:
     """Whether a local text was written after ``moment``."""
     path = Path(text.source).expanduser()
-    return text.source not in EMBEDDED_TEXTS and path.is_file() and path.stat().st_mtime > moment
+    return text.source not in (*EMBEDDED_TEXTS, MIX) and path.is_file() and path.stat().st_mtime > moment
 
 
 @st.cache_resource(max_entries=4)

@@ -84,7 +84,8 @@ def _first_documents(text: TextSpec) -> list[str]:
     path = Path(text.source).expanduser()
     try:
         if corpus.kind_of(text) == "embedded":
-            return _lines(home() / "texts" / f"{text.source}.jsonl", "text")
+            each = [_lines(home() / "texts" / f"{part.source}.jsonl", "text") for part in corpus.parts(text)]
+            return [document for turn in itertools.zip_longest(*each) for document in turn if document][:DOCUMENTS]
         if path.suffix.lower() == ".jsonl":
             return _lines(path, text.column)
         if path.suffix.lower() in corpus.PLAIN:

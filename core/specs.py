@@ -16,8 +16,15 @@ from core.files import canonical_json, content_hash
 EMBEDDED_MODEL = "embedded"
 """The model that comes with Coppice: SmolLM2-135M-Instruct."""
 
-EMBEDDED_TEXTS = ("wikipedia", "sotu")
-"""The texts that come with Coppice: encyclopaedia articles, and State of the Union addresses since 1961."""
+EMBEDDED_TEXTS = ("wikipedia", "sotu", "commons", "tales", "manual", "code")
+"""The texts that come with Coppice: encyclopaedia articles, State of the Union addresses since 1961, speeches in the House of Commons,
+fairy tales, a mathematical program's documentation, and Python source code."""
+
+MIX = "mix"
+"""The name of a text that is several embedded ones in turn, in equal parts: a broad one to calibrate and train on."""
+
+MIXED_TEXTS = ("wikipedia", "commons", "tales", "manual", "code")
+"""The texts of the mix. ``sotu`` is left out so that a text remains that the mix has never seen."""
 
 AGGREGATIONS = ("mean", "l2", "var")
 """How values are condensed, over a sequence or over the batch (papers: Minitron, section 2.2)."""
@@ -96,7 +103,8 @@ class TextSpec(Spec):
     """Where text comes from."""
 
     source: str = "wikipedia"
-    """An embedded text's name, the path of a .txt, .md, .jsonl, .json or .parquet file, or a datasets id of the hub."""
+    """An embedded text's name, ``mix`` for several of them in equal parts, the path of a .txt, .md, .jsonl, .json or .parquet file, or a
+    datasets id of the hub."""
     config: str | None = None
     """Configuration name of a hub data set; None takes its default."""
     split: str = "train"
@@ -104,7 +112,7 @@ class TextSpec(Spec):
     column: str = "text"
     """Column (JSONL, Parquet, hub) that holds the text."""
     max_documents: int = 2000
-    """Read no more documents than this; bounds what is streamed from a hub."""
+    """Read no more documents than this (of each text of a mix); bounds what is streamed from a hub."""
 
     def own_problems(self) -> list[tuple[str, str]]:
         return positive(max_documents=self.max_documents)
