@@ -22,6 +22,10 @@ AGGREGATIONS = ("mean", "l2", "var")
 """How values are condensed, over a sequence or over the batch (papers: Minitron, section 2.2)."""
 
 
+LOSSES = ("kl", "reverse_kl", "jsd", "skew_kl", "mse", "cosine", "top_k", "sampled")
+"""Distances of the student from the teacher on the logits; ``core.distill.losses`` holds their formulas."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spec:
     """Base of all specs: JSON in, JSON out, unknown fields refused."""
@@ -248,8 +252,19 @@ class DistillSpec(Spec):
     """Gradients are scaled down to this norm."""
     temperature: float = 1.0
     """Softens both distributions; the loss is multiplied by its square, so that gradients keep their scale."""
+    loss: str = "kl"
+    """Distance from the teacher on the logits: ``kl``, ``reverse_kl``, ``jsd``, ``skew_kl``, ``mse``, ``cosine``, ``top_k`` or ``sampled``. The paper found
+    ``kl`` best."""
+    beta: float = 0.5
+    """Of ``jsd``: the teacher's share of the mixture that both are compared with, between 0 and 1."""
+    skew: float = 0.1
+    """Of ``skew_kl``: the teacher's share of what it is compared with, between 0 and 1."""
+    top_k: int = 100
+    """Of ``top_k``: the teacher's likeliest tokens that are told apart; all others count as one."""
+    samples: int = 50
+    """Of ``sampled``: tokens drawn from the teacher at each position."""
     kl_weight: float = 1.0
-    """Weight of KL(teacher || student) on the logits, nats a token."""
+    """Weight of the distance from the teacher on the logits."""
     ce_weight: float = 0.0
     """Weight of the true next token's cross-entropy, nats a token. The paper found 0 best."""
     checkpoint_every: int = 20
@@ -263,7 +278,11 @@ class DistillSpec(Spec):
 
     def own_problems(self) -> list[tuple[str, str]]:
         found = positive(batch_blocks=self.batch_blocks, accumulation=self.accumulation, learning_rate=self.learning_rate, temperature=self.temperature,
-                         max_grad_norm=self.max_grad_norm, checkpoint_every=self.checkpoint_every, evaluate_every=self.evaluate_every)  # fmt: skip
+                         max_grad_norm=self.max_grad_norm, checkpoint_every=self.checkpoint_every, evaluate_every=self.evaluate_every,
+                         top_k=self.top_k, samples=self.samples)  # fmt: skip
+        found += [
+            (name, f"must lie between 0 and 1, got {value}.") for name in ("beta", "skew") if not 0 < (value := getattr(self, name)) < 1
+        ]
         found += [
             (name, f"must be 0 or more, got {value}.")
             for name in ("steps", "weight_decay", "kl_weight", "ce_weight")
@@ -275,7 +294,7 @@ class DistillSpec(Spec):
             found.append(("warmup_frac", f"must be between 0 and 1, got {self.warmup_frac}."))
         if self.steps and self.kl_weight == 0 == self.ce_weight:
             found.append(("kl_weight", "and ce_weight are both 0, so nothing would be learnt; raise one."))
-        return found + one_of(("auto", "float32", "bfloat16"), dtype=self.dtype)
+        return found + one_of(("auto", "float32", "bfloat16"), dtype=self.dtype) + one_of(LOSSES, loss=self.loss)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
+from core.distill.losses import Objective
 from core.model.device import default_dtype
 from core.specs import DistillSpec
 
@@ -14,6 +15,14 @@ KEPT_CHECKPOINTS = 2
 
 FINAL_RATE = 0.1
 """Where the cosine ends, as part of the peak learning rate."""
+
+
+def objective_of(spec: DistillSpec) -> Objective:
+    """What is learnt from, and forward KL and cross-entropy in any case, to be looked at: every run has both curves."""
+    return Objective(
+        weights={"kl": 0.0, spec.loss: spec.kl_weight, "ce": spec.ce_weight}, temperature=spec.temperature, beta=spec.beta, skew=spec.skew,
+        top_k=spec.top_k, samples=spec.samples,
+    )  # fmt: skip
 
 
 def training_arguments(spec: DistillSpec, checkpoints: Path, device: torch.device) -> TrainingArguments:

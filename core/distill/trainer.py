@@ -18,9 +18,10 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import PrinterCallback
 
 from core.distill.checkpoints import check_recipe, keep_newest, newest_whole, written_whole
-from core.distill.losses import Objective, fused_losses
+from core.distill.fused import fused_losses
+from core.distill.losses import Objective
 from core.distill.rows import TrainingRows
-from core.distill.settings import KEPT_CHECKPOINTS, rate_curve, training_arguments
+from core.distill.settings import KEPT_CHECKPOINTS, objective_of, rate_curve, training_arguments
 from core.distill.watch import Measure, Watch, is_main_process
 from core.errors import UserError
 from core.files import content_hash, read_json, replacing, require_free, tree_bytes
@@ -94,7 +95,7 @@ def _train(
     trainer = DistillTrainer(
         teacher=teacher,
         saving=saving,
-        objective=Objective(weights={"kl": spec.kl_weight, "ce": spec.ce_weight}, temperature=spec.temperature),
+        objective=objective_of(spec),
         model=student,
         args=arguments,
         train_dataset=TrainingRows(train_NT, spec.steps * rows_per_step, spec.seed),

@@ -18,7 +18,7 @@ from core.distill.settings import rate_curve
 from core.distill.trainer import distill
 from core.errors import UserError
 from core.progress import Silent, Stopped
-from core.specs import DistillSpec
+from core.specs import LOSSES, DistillSpec
 from core.workspace import ROOT
 from tests.tiny import random_blocks, save_tiny, tiny_model
 
@@ -100,6 +100,16 @@ def test_accumulated_batches_equal_one_large_batch(folders: tuple[Path, Path], t
             [other[k] for k in ("loss", "kl", "ce", "grad_norm")], rel=1e-4
         )
     torch.testing.assert_close(weights(small), weights(large), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_trains_and_the_usual_ones_are_told_beside_it(folders: tuple[Path, Path], tmp_path: Path, loss: str) -> None:
+    recorder = Recorder()
+    run(folders, tmp_path, DistillSpec(steps=12, loss=loss, learning_rate=1e-2, checkpoint_every=100, top_k=9, samples=9), recorder)
+    first, last = recorder.steps[0], recorder.steps[-1]
+    assert first["loss"] == pytest.approx(first[loss], rel=1e-5)
+    assert {"kl", "ce"} <= first.keys()
+    assert last["kl"] < first["kl"]
 
 
 def test_no_step_loads_the_teacher_into_optimiser_or_checkpoint(folders: tuple[Path, Path], tmp_path: Path) -> None:
