@@ -38,6 +38,7 @@ from core.runs.findings import (
     measure_all,
     recovered,
     references,
+    speaking,
     update_results,
 )  # fmt: skip
 from core.runs.folder import Run
@@ -146,7 +147,8 @@ def distill_step(run: Run, progress: Progress) -> None:
         blocks, teacher_folder = blocks_of(run, progress), resolve(run.spec.model, progress)
         distill(
             run.path / "pruned", teacher_folder, blocks.train_NT, run.spec.distill, trained, progress=progress,
-            measure=glance(run, blocks, progress), device=run.spec.device, checkpoints=run.path / "checkpoints", saving=run.saving,
+            measure=glance(run, blocks, progress), sample=speaking(run), plan=Plan.load(run.path / "plan.npz"), device=run.spec.device,
+            checkpoints=run.path / "checkpoints", saving=run.saving,
         )  # fmt: skip
     copy_companions(run.path / "pruned", trained)
     trained.rename(run.path / "model")
@@ -175,8 +177,8 @@ def save_step(run: Run, progress: Progress) -> None:
         write_card(run, final, progress)
         if run.spec.output is not None:
             export(final, Path(run.spec.output).expanduser())
-    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
-    shutil.rmtree(run.path / "states", ignore_errors=True)
+    for name in ("checkpoints", "teacher-checkpoints", "teacher", "states"):
+        shutil.rmtree(run.path / name, ignore_errors=True)
     write_report(run, run.path / "report.html")
     progress.step("save", 1, 1)
 
