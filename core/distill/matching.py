@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from core.errors import UserError
+from core.specs import DistillSpec
 
 AUTO = "auto"
 """Among the kinds: as ``advised``. As the layer map: one pair, near the end."""
@@ -64,6 +65,21 @@ def pairs_of(chosen: Sequence[str], layers: int, teacher_layers: int, kept: Sequ
             raise UserError("layer_map: 'plan' needs a student that was cut by a plan. Name pairs instead, such as 13:29.")
         return derived(kept, teacher_layers)
     return tuple(_pair(text, layers, teacher_layers) for text in chosen)
+
+
+def conflicts(spec: DistillSpec, layers: int, teacher_layers: int) -> list[str]:
+    """What of the settings cannot work for students of so many layers, a sentence each; needs neither plan nor model."""
+    kinds, found = kinds_of(spec.intermediate, layers, teacher_layers), []
+    if kinds and spec.teacher_cache != "off":
+        found.append(
+            f"teacher_cache: keeps final states only, and {' and '.join(kinds)} would be learnt from too. Turn one of the two off."
+        )
+    if kinds:
+        try:
+            pairs_of(spec.layer_map, layers, teacher_layers, range(layers))
+        except UserError as error:
+            found.append(str(error))
+    return found
 
 
 def _pair(text: str, layers: int, teacher_layers: int) -> tuple[int, int]:

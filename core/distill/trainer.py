@@ -20,7 +20,7 @@ from core.distill.checkpoints import check_recipe, newest_whole, written_whole
 from core.distill.checks import check_blocks, check_disk, shared_vocabulary
 from core.distill.loop import DistillTrainer, Saving
 from core.distill.losses import Objective
-from core.distill.matching import kinds_of, pairs_of
+from core.distill.matching import conflicts, kinds_of, pairs_of
 from core.distill.rows import TrainingRows
 from core.distill.settings import KEPT_CHECKPOINTS, computed_in, objective_of, training_arguments
 from core.distill.states import Matching, attach_projection, detach_projection
@@ -232,10 +232,8 @@ def _matching(student: PreTrainedModel, teacher: Teacher, spec: DistillSpec, pla
     kinds = kinds_of(spec.intermediate, *layers)
     if not kinds:
         return None
-    if teacher.model is None or teacher.cache is not None:
-        raise UserError(
-            f"teacher_cache: it keeps final states only, and {' and '.join(kinds)} are learnt from too. Turn one of the two off."
-        )
+    if found := conflicts(spec, *layers):
+        raise UserError("\n".join(found))
     pairs = pairs_of(spec.layer_map, *layers, None if plan is None else plan.layers.tolist())
     return Matching(kinds=kinds, pairs=pairs, distance=spec.state_distance)
 

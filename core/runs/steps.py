@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.data.blocks import build
+from core.distill.matching import conflicts
 from core.distill.trainer import distill
 from core.errors import UserError
 from core.evaluate.generate import check_prompts
@@ -61,6 +62,8 @@ def preflight(run: Run, progress: Progress) -> None:
         found += criterion_problems(
             spec.rank, spec.score, removed=dims_of(config).layers - (spec.targets.num_hidden_layers or dims_of(config).layers)
         )
+    if spec.kind == "distill":
+        found += conflicts(spec.distill, spec.targets.num_hidden_layers or dims_of(config).layers, dims_of(config).layers)
     if found:
         raise UserError("\n".join(found))
     if context := config.get("max_position_embeddings"):

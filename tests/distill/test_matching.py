@@ -2,8 +2,9 @@
 
 import pytest
 
-from core.distill.matching import advised, derived, kinds_of, pairs_of
+from core.distill.matching import advised, conflicts, derived, kinds_of, pairs_of
 from core.errors import UserError
+from core.specs import DistillSpec
 
 
 def test_states_help_when_much_depth_went_and_logits_suffice_when_little_did() -> None:
@@ -44,3 +45,12 @@ def test_pairs_that_are_none_are_refused(text: str) -> None:
 def test_a_plan_that_is_not_there_cannot_be_followed() -> None:
     with pytest.raises(UserError, match="cut by a plan"):
         pairs_of(("plan",), 4, 7, None)
+
+
+def test_conflicts_are_known_before_any_model_is_loaded() -> None:
+    auto = DistillSpec(intermediate=("auto",), teacher_cache="float32")
+    assert conflicts(auto, 32, 32) == [], "nothing is advised, so nothing is in the way"
+    assert conflicts(auto, 16, 32)[0].startswith("teacher_cache: keeps final states only, and output and embedding")
+    assert "out of range" in conflicts(DistillSpec(intermediate=("output",), layer_map=("30:2",)), 16, 32)[0]
+    assert conflicts(DistillSpec(intermediate=("output",), layer_map=("plan",)), 16, 32) == []
+    assert conflicts(DistillSpec(layer_map=("30:2",)), 16, 32) == [], "no state is compared, so no map is read"
