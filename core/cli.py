@@ -4,6 +4,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from core.report import format as fmt
 from core.runs import control
 from core.runs.folder import Run, all_runs, create, find
 from core.runs.worker import work
-from core.specs import RunSpec
+from core.specs import GOAL_MEASURES, GOAL_SHAPES, Goal, RunSpec, Targets
 from core.terminal import Terminal, console, errors, show_card, show_costs, show_results, table
 from core.workspace import home
 
@@ -28,10 +29,14 @@ WHAT = {
     "score": "Compute the importance of layers, heads, neurons and embedding channels.",
     "prune": "Score, plan, cut, and measure the pruned model.",
     "distill": "Do all that, then retrain the pruned model with the uncut one as its teacher, and measure again.",
+    "family": "Make a chain of ever smaller models, each pruned and distilled from the one before.",
     "evaluate": "Measure a model, with --against also against its teacher.",
     "generate": "Continue prompts with one or several models.",
 }
 """Kind of run -> its help."""
+
+SHARED = ("score", "prune", "distill")
+"""Kinds of run that several processes can do together."""
 
 RunName = Annotated[str, typer.Argument(help="A run's folder, or its id.")]
 
@@ -51,10 +56,7 @@ def _command(kind: str) -> Callable[..., None]:
 
     def command(**values: Any) -> None:
         given = {offered[name].path: tuple(value) if offered[name].many else value for name, value in values.items()}
-        spec = spec_from(kind, given)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and assist(spec):
-            return
-        in_foreground(create(spec))
+        carry_out(with_sizes(spec_from(kind, given)))
 
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=_annotation(option), default=_default(option))
@@ -83,6 +85,8 @@ def _panel(option: Option) -> str:
         "score": "Importance",
         "rank": "Ranking",
         "targets": "Targets",
+        "goal": "Goal",
+        "pins": "Pins",
         "distill": "Distillation",
         "evaluate": "Evaluation",
     }.get(option.path.split(".")[0], "Run")
@@ -92,23 +96,56 @@ for _kind, _help in WHAT.items():
     app.command(_kind, help=_help)(_command(_kind))
 
 
-def assist(spec: RunSpec) -> bool:
-    """As one of several processes (``accelerate launch``): take a share of a scoring that the first process leads.
+def with_sizes(spec: RunSpec) -> RunSpec:
+    """The spec with the targets that its goal asks for, beside those that are named.
 
-    Returns:
-        Whether this process has done its part; the first leads the run like any other.
+    Raises:
+        UserError: the goal cannot be met, or the model is not there.
+    """
+    if not spec.goal.at_most:
+        return spec
+    from core.model.card import card
+    from core.plan.goals import reach
+
+    return replace(spec, targets=reach(card(spec.model).config, spec.goal, spec.targets))
+
+
+def carry_out(spec: RunSpec) -> None:
+    """Make a run and carry it out here, together with the other processes if a launcher started several."""
+    if launched() == 1:
+        in_foreground(create(spec))
+        return
+    from core.score.share import place, tell
+
+    check_shared(spec.kind)
+    run = Run(Path(tell(str(create(spec).path) if place()[0] == 0 else "")))
+    take_part(run)
+
+
+def take_part(run: Run) -> None:
+    """Lead the run if this is the only process or the first of several, else follow the one that does."""
+    check_shared(run.spec.kind)
+    if os.environ.get("RANK", "0") == "0":
+        in_foreground(run)
+        return
+    from core.runs.steps import follow
+
+    follow(run)
+
+
+def check_shared(kind: str) -> None:
+    """Refuse several processes for what only one can do.
 
     Raises:
         UserError: this kind of run is not shared among processes.
     """
-    if spec.kind != "score":
-        raise UserError(f"Only score is shared among processes; start {spec.kind} without a launcher.")
-    if os.environ.get("RANK", "0") == "0":
-        return False
-    from core.runs.steps import share_scoring
+    if launched() > 1 and kind not in SHARED:
+        raise UserError(f"Only {', '.join(SHARED)} are shared among processes; start {kind} without a launcher.")
 
-    share_scoring(spec)
-    return True
+
+def launched() -> int:
+    """How many processes a launcher (``accelerate launch``, ``torchrun``) started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def in_foreground(run: Run) -> None:
@@ -134,8 +171,8 @@ def in_foreground(run: Run) -> None:
 
 @app.command()
 def run(name: RunName) -> None:
-    """Start or resume a run folder here; the dashboard starts its workers with this command."""
-    in_foreground(find(name))
+    """Start or resume a run folder here; the dashboard starts its workers with this command, ``accelerate launch`` several of it."""
+    take_part(find(name))
 
 
 @app.command()
@@ -184,19 +221,29 @@ def plan(
     intermediate_size: Annotated[int | None, typer.Option()] = None,
     num_attention_heads: Annotated[int | None, typer.Option()] = None,
     num_key_value_heads: Annotated[int | None, typer.Option()] = None,
+    at_most: Annotated[
+        str, typer.Option(help="A limit, such as 107.6M, 200MB or 80%; sizes that are named stay, the others are found.")
+    ] = "",
+    measure: Annotated[str, typer.Option(help=f"What is limited: {', '.join(GOAL_MEASURES)}.")] = "parameters",
+    shape: Annotated[str, typer.Option(help=f"What shrinks: {', '.join(GOAL_SHAPES)}.")] = "ffn",
+    multiple: Annotated[int, typer.Option(help="FFN and hidden sizes are multiples of this; 1 takes any size.")] = 64,
 ) -> None:
-    """Show what a cut to these sizes would cost and save. Needs no scores and changes nothing."""
+    """Show what a cut to these sizes, or to a limit, would cost and save. Needs no scores and changes nothing."""
     from core.model.card import card
     from core.model.cost import cost_of
     from core.model.dims import resized
+    from core.plan.goals import reach
     from core.plan.sizes import problems
-    from core.specs import Targets
 
     targets = Targets(
         num_hidden_layers=num_hidden_layers, hidden_size=hidden_size, intermediate_size=intermediate_size, num_attention_heads=num_attention_heads,
         num_key_value_heads=num_key_value_heads,
     ).check()  # fmt: skip
     before = card(model)
+    if at_most:
+        targets = reach(before.config, Goal(at_most=at_most, measure=measure, shape=shape, multiple=multiple).check(), targets)
+        sizes = " ".join(f"--{key.replace('_', '-')} {size}" for key, size in targets.to_dict().items() if size is not None)
+        console.print(f"Sizes: {sizes}", highlight=False)
     if found := problems(before.config, targets):
         raise UserError("\n".join(found))
     after = cost_of(before.config, resized(before.dims, targets))
@@ -227,6 +274,28 @@ def criteria() -> None:
         for found in CRITERIA.values()
     ]  # fmt: skip
     table("Criteria of importance", rows)
+
+
+@app.command("effort")
+def show_effort(
+    tokens: Annotated[list[float], typer.Option(help="Tokens of retraining; may be given several times.")] = [1e9, 94e9],  # noqa: B006
+    context: Annotated[int, typer.Option(help="Tokens a block.")] = 8192,
+    model: Annotated[str | None, typer.Option(help="A teacher: a local folder or hub id; by default three published shapes.")] = None,
+) -> None:
+    """Estimate what distilling a model into half its size costs on one NVIDIA H100; needs no weights."""
+    from core.model.card import card
+    from core.model.cost import cost_of
+    from core.plan.effort import H100_FLOPS, PUBLISHED, UTILISATION, effort, half
+
+    teachers = {model: card(model).config} if model else PUBLISHED
+    efforts = [(name, effort(cost_of(config), half(config), count, context)) for name, config in teachers.items() for count in tokens]
+    rows = [
+        {"teacher": name, "student": fmt.count(found.student.parameters), "tokens": fmt.count(found.tokens), "operations": f"{found.flops:.2g}",
+         "H100 hours": f"≈ {found.device_hours:,.0f}", "weights and optimiser": fmt.size(found.memory_bytes)}
+        for name, found in efforts
+    ]  # fmt: skip
+    table("Distilling into half the size, estimated", rows)
+    console.print(f"Hours: {H100_FLOPS / 1e12:.0f} TFLOPS at {UTILISATION:.0%}; operations and bytes are counted.", highlight=False)
 
 
 @app.command("runs")

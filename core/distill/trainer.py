@@ -25,7 +25,7 @@ from core.distill.rows import TrainingRows
 from core.distill.settings import KEPT_CHECKPOINTS, computed_in, objective_of, training_arguments
 from core.distill.states import Matching, attach_projection, detach_projection
 from core.distill.teacher import Teacher, load_teacher
-from core.distill.watch import PHASE, Measure, Sample, Watch, is_main_process
+from core.distill.watch import PHASE, Measure, Sample, Watch, is_main_process, wait_for_all
 from core.errors import UserError
 from core.files import content_hash, read_json, replacing
 from core.model.checkpoint import full_config, load_model
@@ -100,7 +100,7 @@ def distill(
             every ``evaluate_every`` steps and at the end. The teacher's correction reports under ``correct``.
         measure: called with the student for ``heldout``; the first text's ``loss`` decides which weights are best.
         sample: called with the student for ``samples``.
-        plan: how the student was cut from the teacher, if it was; decides which layers and channels belong together.
+        plan: how the student was cut from this very teacher, if it was; decides which layers and channels belong together.
         device: see ``core.model.device.pick``.
         checkpoints: where to keep what a run resumes from; by default ``checkpoints`` beside ``out``.
         saving: makes a context in which every checkpoint is written, so that whoever would kill the process can wait.
@@ -204,6 +204,7 @@ def corrected_teacher(folder: Path, training: Training, out: Path) -> Path:
         _write(teacher, folder, out, None)
         if is_main_process():
             shutil.rmtree(phase.checkpoints, ignore_errors=True)
+        wait_for_all()  # until it is written, nobody can learn from it
     return out
 
 

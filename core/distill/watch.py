@@ -113,6 +113,12 @@ def is_main_process() -> bool:
     return not _distributed() or torch.distributed.get_rank() == 0
 
 
+def wait_for_all() -> None:
+    """Wait until every process of a distributed training is here."""
+    if _distributed():
+        torch.distributed.barrier()
+
+
 def _distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
