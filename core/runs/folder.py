@@ -183,7 +183,7 @@ class Run:
 
     def discard_weights(self) -> None:
         """Remove the checkpoints and the finished model; spec, events and plan stay."""
-        for name in ("checkpoints", "model"):
+        for name in ("checkpoints", "teacher-checkpoints", "teacher", "model"):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def require(self) -> None:

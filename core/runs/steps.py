@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.data.blocks import build
+from core.distill.matching import conflicts
 from core.distill.trainer import distill
 from core.distill.watch import Measure
 from core.errors import UserError
@@ -40,6 +41,7 @@ from core.runs.findings import (
     measure_all,
     recovered,
     references,
+    speaking,
     teacher_of,
     update_results,
 )  # fmt: skip
@@ -64,6 +66,9 @@ def preflight(run: Run, progress: Progress) -> None:
         found += criterion_problems(
             spec.rank, spec.score, removed=dims_of(config).layers - (spec.targets.num_hidden_layers or dims_of(config).layers)
         )
+    if spec.kind == "distill":
+        teacher_layers = dims_of(read_config(str(teacher_of(run, progress)))).layers
+        found += conflicts(spec.distill, spec.targets.num_hidden_layers or dims_of(config).layers, teacher_layers)
     if spec.kind == "family":
         found += check_stages(config, spec)
     if spec.teacher and load_tokenizer(teacher_of(run, progress)).get_vocab() != load_tokenizer(folder).get_vocab():
@@ -198,7 +203,8 @@ def train(run: Run, progress: Progress, measure: Measure | None = None) -> None:
     spec = run.spec
     distill(
         run.path / "pruned", teacher_of(run, progress), blocks_of(run, progress).train_NT, spec.distill, run.path / "trained", progress=progress,
-        measure=measure, device=spec.device, checkpoints=run.path / "checkpoints", saving=run.saving,
+        measure=measure, sample=speaking(run) if measure else None, plan=None if spec.teacher else Plan.load(run.path / "plan.npz"),
+        device=spec.device, checkpoints=run.path / "checkpoints", saving=run.saving,
     )  # fmt: skip
 
 
@@ -225,8 +231,8 @@ def save_step(run: Run, progress: Progress) -> None:
         write_card(run, final, progress)
         if run.spec.output is not None:
             export(final, Path(run.spec.output).expanduser())
-    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
-    shutil.rmtree(run.path / "states", ignore_errors=True)
+    for name in ("checkpoints", "teacher-checkpoints", "teacher", "states"):
+        shutil.rmtree(run.path / name, ignore_errors=True)
     write_report(run, run.path / "report.html")
     progress.step("save", 1, 1)
 
