@@ -12,6 +12,7 @@ import streamlit as st
 from app.state import Draft
 from core.data import blocks
 from core.errors import UserError
+from core.evaluate import store as measurements
 from core.model import card as cards
 from core.model.card import Card
 from core.model.cost import Cost, cost_of
@@ -238,6 +239,24 @@ def shares(_scores: Scores, key: str, config: dict[str, Any], targets: Targets, 
         UserError: the targets are not possible.
     """
     return kept_share(plan(_scores, key, config, targets, rank), _scores)
+
+
+def measured(draft: Draft, masks: dict[str, np.ndarray]) -> dict[str, dict[str, measurements.Figures]] | None:
+    """Figures of ``teacher`` and ``draft`` on every held-out text, if they were measured for what the draft keeps; see ``core.evaluate``."""
+    folder = card(draft.model).folder
+    made = blocks.find(draft.data, folder) if any(folder.glob("tokenizer*")) else None
+    if made is None or _changed_since(draft.data.text, made.meta["created"]):
+        return None
+    texts, weights = _token_hashes(made.fingerprint, str(home())), fingerprint(folder)
+    whats = {"teacher": measurements.TEACHER, "draft": measurements.kept(masks)}
+    found = {role: measurements.find_all(weights, texts, what) for role, what in whats.items()}
+    return None if None in found.values() else found  # type: ignore[return-value]
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _token_hashes(key: str, workspace: str) -> dict[str, str]:
+    """Held-out text -> name of its tokens, of made blocks."""
+    return {name: measurements.tokens_hash(blocks_NT) for name, blocks_NT in blocks.load(key).heldout.items()}
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

@@ -21,6 +21,7 @@ from core.runs.status import Status
 
 PHASES = {
     "score": ("score",),
+    "preview": ("score", "plan", "measure"),
     "prune": ("score", "plan", "prune", "measure", "evaluate", "save"),
     "distill": ("score", "plan", "prune", "measure", "distill", "evaluate", "save"),
     "evaluate": ("measure",),

@@ -26,6 +26,7 @@ app = typer.Typer(
 
 WHAT = {
     "score": "Compute the importance of layers, heads, neurons and embedding channels.",
+    "preview": "Score, plan, and measure the plan on held-out text without cutting.",
     "prune": "Score, plan, cut, and measure the pruned model.",
     "distill": "Do all that, then retrain the pruned model with the uncut one as its teacher, and measure again.",
     "evaluate": "Measure a model, with --against also against its teacher.",

@@ -28,6 +28,7 @@ FLAGS = {
 
 PARTS = {
     "score": ("model", "data", "score", "device", "name"),
+    "preview": ("model", "data", "score", "rank", "targets", "device", "name"),
     "prune": ("model", "data", "score", "rank", "targets", "evaluate", "device", "name", "output"),
     "distill": ("model", "data", "score", "rank", "targets", "distill", "evaluate", "device", "name", "output"),
     "evaluate": ("model", "against", "data", "evaluate", "device", "name"),

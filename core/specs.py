@@ -297,8 +297,8 @@ class EvalSpec(Spec):
         return positive(max_new_tokens=self.max_new_tokens, batch_size=self.batch_size)
 
 
-SCORING_KINDS = ("score", "prune", "distill")
-RUN_KINDS = ("score", "prune", "distill", "evaluate", "generate")
+SCORING_KINDS = ("score", "preview", "prune", "distill")
+RUN_KINDS = ("score", "preview", "prune", "distill", "evaluate", "generate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,7 +306,7 @@ class RunSpec(Spec):
     """One run: what is to be done, to which model, with which text."""
 
     kind: str = "distill"
-    """``score``; ``prune`` (score, plan, cut, measure); ``distill`` (all that, then regrow and measure again);
+    """``score``; ``preview`` (score, plan, and measure the plan as masks, without cutting); ``prune`` (score, plan, cut, measure); ``distill`` (all that, then regrow and measure again);
     ``evaluate`` (measure ``model`` against ``teacher``); ``generate`` (continue prompts with ``model`` and ``against``)."""
     name: str = ""
     """A title for people; empty lets Coppice make one."""

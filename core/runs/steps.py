@@ -14,8 +14,10 @@ from core.data.blocks import build
 from core.distill.trainer import distill
 from core.errors import UserError
 from core.evaluate.generate import check_prompts
+from core.evaluate.preview import Previewer
 from core.files import read_json, replacing, require_free, tree_bytes, write_text, writing_to
 from core.model.checkpoint import copy_companions, full_config, load_model, load_tokenizer
+from core.model.cost import cost_of
 from core.model.device import pick
 from core.model.dims import dims_of
 from core.model.source import read_config, resolve
@@ -38,6 +40,7 @@ from core.runs.findings import (
     measure_all,
     recovered,
     references,
+    size_of,
     update_results,
 )  # fmt: skip
 from core.runs.folder import Run
@@ -56,13 +59,13 @@ def preflight(run: Run, progress: Progress) -> None:
     spec, folder = run.spec, resolve(run.spec.model, progress)
     config = read_config(str(folder))
     found = problems(config, spec.targets)
-    if spec.kind in ("prune", "distill"):
+    if spec.kind in ("preview", "prune", "distill"):
         found += criterion_problems(
             spec.rank, spec.score, removed=dims_of(config).layers - (spec.targets.num_hidden_layers or dims_of(config).layers)
         )
     if found:
         raise UserError("\n".join(found))
-    if context := config.get("max_position_embeddings"):
+    if spec.kind != "preview" and (context := config.get("max_position_embeddings")):
         check_prompts(load_tokenizer(folder), spec.evaluate.prompts, spec.evaluate.max_new_tokens, context)
     if spec.output is not None:
         check_output(Path(spec.output).expanduser())
@@ -119,6 +122,16 @@ def prune_step(run: Run, progress: Progress) -> None:
             resolve(run.spec.model, progress), Plan.load(run.path / "plan.npz"), run.path / "pruned", run.spec.to_dict(), progress
         )
     progress.step("prune", 1, 1)
+
+
+def preview_step(run: Run, progress: Progress) -> None:
+    """Measure the plan as masks on the uncut model."""
+    blocks, plan = blocks_of(run, progress), Plan.load(run.path / "plan.npz")
+    previewer = Previewer(resolve(run.spec.model, progress), blocks.heldout, device=run.spec.device, progress=progress)
+    sizes = {"teacher": size_of(cost_of(previewer.config)), "draft": size_of(cost_of(previewer.config, plan.dims))}
+    heldout = {"draft": previewer.plan(plan), "teacher": previewer.teacher()}
+    update_results(run, **{role: sizes[role] | {"heldout": heldout[role]} for role in sizes})
+    progress.step("measure", 1, 1)
 
 
 def measure_step(run: Run, progress: Progress) -> None:
@@ -243,6 +256,7 @@ def phase(name: str, step: Step) -> Step:
 CUT = (preflight, phase("score", score_step), phase("plan", plan_step), phase("prune", prune_step), phase("measure", measure_step))
 STEPS: dict[str, tuple[Step, ...]] = {
     "score": (phase("score", score_step),),
+    "preview": (*CUT[:3], phase("measure", preview_step)),
     "prune": (*CUT, phase("save", save_step)),
     "distill": (*CUT, phase("distill", distill_step), phase("evaluate", evaluate_step), phase("save", save_step)),
     "evaluate": (phase("evaluate", compare_step),),

@@ -112,6 +112,19 @@ def test_scores_are_computed_once_and_new_targets_cost_no_model_call(world: Worl
     assert load_model(second.path / "pruned").config.hidden_size == 18
 
 
+def test_a_preview_tells_what_the_pruned_model_will_measure_and_cuts_nothing(world: World) -> None:
+    told = finish(control.start(dataclasses.replace(world.spec, kind="preview")))
+    cut = finish(control.start(dataclasses.replace(world.spec, kind="prune"))).results()
+    assert not (told.path / "pruned").exists()
+    results = told.results()
+    for ours, theirs in (("teacher", "teacher"), ("draft", "pruned")):
+        assert results[ours]["parameters"] == cut[theirs]["parameters"]
+        for domain in ("here", "elsewhere"):
+            for figure in ("loss_nats", "kl_nats", "top1_agreement"):
+                found, wanted = (found["heldout"][domain][figure] for found in (results[ours], cut[theirs]))
+                assert found == pytest.approx(wanted, rel=1e-3, abs=1e-5), (ours, domain, figure)
+
+
 def test_evaluate_and_generate_run_on_what_was_made(world: World) -> None:
     pruned = finish(control.start(dataclasses.replace(world.spec, kind="prune"))).path / "pruned"
     measured = finish(control.start(dataclasses.replace(world.spec, kind="evaluate", model=str(pruned), against=(world.spec.model,))))
