@@ -22,6 +22,7 @@ from core.runs.status import Status
 PHASES = {
     "score": ("score",),
     "preview": ("score", "plan", "measure"),
+    "search": ("score", "search", "finals"),
     "prune": ("score", "plan", "prune", "measure", "evaluate", "save"),
     "distill": ("score", "plan", "prune", "measure", "distill", "evaluate", "save"),
     "evaluate": ("measure",),

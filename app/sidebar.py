@@ -18,6 +18,7 @@ COLOURS = {DONE: "green", READY: "gray", BLOCKED: "gray", BROKEN: "red"}
 KINDS = {
     "score": "Scoring",
     "preview": "Measuring",
+    "search": "Searching",
     "prune": "Pruning",
     "distill": "Distilling",
     "evaluate": "Measuring",

@@ -27,6 +27,7 @@ app = typer.Typer(
 WHAT = {
     "score": "Compute the importance of layers, heads, neurons and embedding channels.",
     "preview": "Score, plan, and measure the plan on held-out text without cutting.",
+    "search": "Find the best sizes under a budget: estimate all, measure the best by masks, keep what wins.",
     "prune": "Score, plan, cut, and measure the pruned model.",
     "distill": "Do all that, then retrain the pruned model with the uncut one as its teacher, and measure again.",
     "evaluate": "Measure a model, with --against also against its teacher.",
@@ -84,6 +85,7 @@ def _panel(option: Option) -> str:
         "score": "Importance",
         "rank": "Ranking",
         "targets": "Targets",
+        "search": "Search",
         "distill": "Distillation",
         "evaluate": "Evaluation",
     }.get(option.path.split(".")[0], "Run")

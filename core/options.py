@@ -21,6 +21,8 @@ FLAGS = {
     "rank.batch": "rank-batch",
     "rank.sequence": "rank-sequence",
     "rank.depth": "rank-depth",
+    "search.blocks": "search-blocks",
+    "search.seed": "search-seed",
     "evaluate.batch_size": "evaluate-batch-size",
     "evaluate.prompts": "prompt",
 }
@@ -29,6 +31,7 @@ FLAGS = {
 PARTS = {
     "score": ("model", "data", "score", "device", "name"),
     "preview": ("model", "data", "score", "rank", "targets", "device", "name"),
+    "search": ("model", "data", "score", "rank", "search", "device", "name"),
     "prune": ("model", "data", "score", "rank", "targets", "evaluate", "device", "name", "output"),
     "distill": ("model", "data", "score", "rank", "targets", "distill", "evaluate", "device", "name", "output"),
     "evaluate": ("model", "against", "data", "evaluate", "device", "name"),

@@ -16,6 +16,7 @@ SHORT = {
 VERBS = {
     "score": "Score",
     "preview": "Measure a draft of",
+    "search": "Search sizes of",
     "prune": "Prune",
     "distill": "Prune and distill",
     "evaluate": "Evaluate",
