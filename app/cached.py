@@ -30,7 +30,8 @@ from core.score.confidence import Agreement, Confidence, rows
 from core.score.criteria.registry import find as find_criterion
 from core.score.passes import wanted as wanted_passes
 from core.score.store import Scores
-from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, DataSpec, RankSpec, RunSpec, ScoreSpec, Targets, TextSpec
+from core.search.space import candidates
+from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, DataSpec, RankSpec, RunSpec, ScoreSpec, SearchSpec, Targets, TextSpec
 from core.workspace import home
 
 RETRY_SECONDS = 60
@@ -263,6 +264,15 @@ def _token_hashes(key: str, workspace: str) -> dict[str, str]:
 def presets(config: dict[str, Any]) -> tuple[Preset, ...]:
     """The presets that a model allows; finding them counts some hundred candidates."""
     return find_presets(config)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def pool_size(config: dict[str, Any], spec: SearchSpec) -> int | str:
+    """How many sizes a search has to choose from, or why there is none."""
+    try:
+        return len(candidates(config, spec))
+    except UserError as error:
+        return str(error)
 
 
 def cost(config: dict[str, Any], targets: Targets) -> Cost:

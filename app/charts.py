@@ -36,3 +36,14 @@ def show_selectable(picture: Picture, name: str, chosen: Callable[[list[tuple[in
 
     st.plotly_chart(picture.figure, key=key, config=CONFIG, alt=picture.alt, on_select=selected, selection_mode=("points", "box"))
     as_table(picture.table, name, picture.alt)
+
+
+def show_picks(picture: Picture, name: str, chosen: Callable[[list[int]], None]) -> None:
+    """Draw a picture whose marks carry a number each (``customdata``); ``chosen`` receives the numbers that were clicked or boxed."""
+    key = f"chart_{name}"
+
+    def selected() -> None:
+        if numbers := state.chart_numbers(key):
+            chosen(numbers)
+
+    st.plotly_chart(picture.figure, key=key, config=CONFIG, alt=picture.alt, on_select=selected, selection_mode=("points", "box"))

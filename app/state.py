@@ -157,6 +157,14 @@ def chart_points(key: str) -> list[tuple[int, int]]:
     return sorted({(round(point["x"]), round(point["y"])) for point in chart["selection"]["points"]})
 
 
+def chart_numbers(key: str) -> list[int]:
+    """The numbers that the selected marks of a chart carry, without repetition, in order."""
+    chart = st.session_state.get(key) or {"selection": {"points": []}}
+    carried = [point.get("customdata") for point in chart["selection"]["points"]]
+    plain = [next(iter(one.values())) if isinstance(one, dict) else one[0] if isinstance(one, list) else one for one in carried if one]
+    return sorted({int(number) for number in plain})
+
+
 def _named(key: str) -> str | None:
     """The name under ``key``: the URL's if it has one, else the session's, which is then put back into the URL."""
     name = st.query_params.get(key) or st.session_state.get(SESSION + key)
