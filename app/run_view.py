@@ -77,7 +77,7 @@ def header(run_id: str, seconds: float | None) -> None:
             part = min(1.0, status.done / status.total) if status.total else 0.0
             st.progress(part, text=f"{status.phase or 'starting'}: {status.done} of {status.total}" if status.total else "starting")
         with st.grid(5, min_column_width=120):
-            for name, value, help_ in _figures(status, curves):
+            for name, value, help_ in _figures(status, curves)[0 if run.spec.kind == "distill" else 2 :]:  # others have no steps
                 st.metric(name, value, help=help_)
 
 

@@ -37,9 +37,9 @@ def candidate_table(rows: Sequence[Row], source: Dims) -> pd.DataFrame:
     ahead = {row["number"] for row in front(rows)}
     return pd.DataFrame(
         {
-            "Candidate": row["number"], "KL, nats": row["kl_nats"], "Perplexity": row["perplexity"], "Same next token": row["top1_agreement"],
-            "Estimated KL, nats": row["estimate"], "Parameters": row["parameters"], "FLOPs a token": row["flops"],
-            **{AXES[name]: size for name, size in sizes_of(row, source).items()}, "On the front": row["number"] in ahead,
+            "Candidate": row["number"], "On the front": row["number"] in ahead, "KL, nats": row["kl_nats"], "Perplexity": row["perplexity"],
+            "Same next token": row["top1_agreement"], "Estimated KL, nats": row["estimate"],
+            **{AXES[name]: size for name, size in sizes_of(row, source).items()}, "Parameters": row["parameters"], "FLOPs a token": row["flops"],
         }
         for row in sorted(rows, key=standing)
     )  # fmt: skip

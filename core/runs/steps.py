@@ -48,6 +48,7 @@ from core.score.criteria import problems as criterion_problems
 from core.score.scoring import score
 from core.search import finals, ledger
 from core.search import search as searching
+from core.search.space import candidates
 from core.specs import RunSpec
 
 Step = Callable[[Run, Progress], None]
@@ -70,6 +71,8 @@ def preflight(run: Run, progress: Progress) -> None:
         )
     if found:
         raise UserError("\n".join(found))
+    if spec.kind == "search":
+        candidates(config, spec.search)
     if spec.kind not in ("preview", "search") and (context := config.get("max_position_embeddings")):
         check_prompts(load_tokenizer(folder), spec.evaluate.prompts, spec.evaluate.max_new_tokens, context)
     if spec.output is not None:
