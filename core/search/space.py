@@ -45,7 +45,7 @@ def candidates(config: Config, spec: SearchSpec) -> list[Candidate]:
     """
     whole = cost_of(config).parameters
     most, least = int(spec.keep * whole), int(spec.keep * (1 - spec.within) * whole)
-    sizes = list(_sizes(config))
+    sizes = list(widths_of(config))
     smallest = min(size.parameters(1, size.ffns[0]) for size in sizes)
     if most < smallest:
         raise UserError(
@@ -61,7 +61,7 @@ def candidates(config: Config, spec: SearchSpec) -> list[Candidate]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Size:
+class Widths:
     """Hidden size and heads, for which parameters and FLOPs are exactly ``outer + layers * (fixed + ffn * each)``."""
 
     source: Dims
@@ -90,7 +90,7 @@ class _Size:
                 yield Candidate(dims=dims, targets=targets_of(self.source, dims), parameters=int(parameters), flops=int(flops))
 
 
-def _sizes(config: Config) -> Iterator[_Size]:
+def widths_of(config: Config) -> Iterator[Widths]:
     """Every combination of heads and hidden size."""
     source = dims_of(config)
     for kv_heads in range(1, source.kv_heads + 1):
@@ -99,7 +99,7 @@ def _sizes(config: Config) -> Iterator[_Size]:
                 dims = dataclasses.replace(source, kv_heads=kv_heads, heads=heads, hidden=hidden)
                 one, wider, deeper = (_counts(config, dims, layers, ffn) for layers, ffn in ((1, 1), (1, 2), (2, 1)))
                 each_2, layer_2 = wider - one, deeper - one
-                yield _Size(
+                yield Widths(
                     source=source, dims=dims, ffns=ffn_choices(source), outer_2=one - layer_2, fixed_2=layer_2 - each_2, each_2=each_2
                 )
 
