@@ -3,6 +3,7 @@
 This is the one module of ``core.runs`` that brings torch: the worker imports it when it has the device.
 """
 
+import dataclasses
 import gc
 import shutil
 import time
@@ -48,6 +49,8 @@ from core.score.criteria import problems as criterion_problems
 from core.score.scoring import score
 from core.search import finals, ledger
 from core.search import search as searching
+from core.search.retrain import PHASE as RETRAINING
+from core.search.retrain import Halving
 from core.search.space import candidates
 from core.specs import RunSpec
 
@@ -158,12 +161,19 @@ def search_step(run: Run, progress: Progress) -> None:
 
 def finals_step(run: Run, progress: Progress) -> None:
     """Measure the best of them on the held-out text too, and choose."""
-    spec, coarse, book = run.spec, Coarse(progress, finals.PHASE), ledger.read(run.path)
+    spec, coarse, book = run.spec, Coarse(progress, finals.PHASE, RETRAINING), ledger.read(run.path)
     folder, blocks = resolve(spec.model, progress), blocks_of(run, progress)
     scores = score(folder, blocks, spec.score, progress, spec.device, name=spec.model)
     finalists = sorted(book["rows"], key=ledger.standing)[: spec.search.finalists]
     plans = {targets: make_plan(scores, full_config(folder), targets, spec.rank) for targets in map(ledger.targets_of, finalists)}
     previewer = Previewer(folder, blocks.heldout, device=spec.device, progress=coarse)
+    if spec.search.retrain_steps:
+        compared, train_NT = blocks.train_NT[-spec.search.blocks :], blocks.train_NT[: -spec.search.blocks]
+        retraining = dataclasses.replace(spec.distill, steps=spec.search.retrain_steps)
+        comparer = Previewer(folder, {"compared": compared}, device=spec.device, progress=coarse)
+        Halving(comparer, train_NT, retraining, run.path / "candidates", coarse).run(
+            finalists, plans, lambda: ledger.write(run.path, **book)
+        )
     finals.hold_out(finalists, plans, previewer, lambda: ledger.write(run.path, **book), coarse)
     best = ledger.best(finalists)
     assert best is not None

@@ -9,6 +9,9 @@ from core.specs import Targets
 
 FILE = "candidates.json"
 
+FIGURES = ("kl_nats", "loss_nats", "loss_se_nats", "perplexity", "top1_agreement")
+"""What a row keeps of what was measured."""
+
 Row = dict[str, Any]
 """One measured candidate: ``number`` (in the order of measuring, from 1), ``targets``, ``parameters``, ``flops`` (a token), ``estimate``
 (nats, before it was measured), ``parts`` (by axis, what is now thought to cost how much), ``kl_nats``, ``loss_nats``, ``perplexity``,
@@ -30,9 +33,14 @@ def write(folder: Path, **content: Any) -> None:
     write_json(folder / FILE, content)
 
 
-def standing(row: Row) -> tuple[int, float]:
-    """How a candidate compares with others, lower is better: those that were retrained longer come first, then the lower divergence."""
-    retrained = row.get("retrained") or []
+def standing(row: Row, rounds: int | None = None) -> tuple[int, float]:
+    """How a candidate compares with others, lower is better: those that were retrained longer come first, then the lower divergence.
+
+    Args:
+        row: the candidate.
+        rounds: look only at so many rounds of retraining.
+    """
+    retrained = (row.get("retrained") or [])[:rounds]
     return (-len(retrained), float(retrained[-1]["kl_nats"] if retrained else row["kl_nats"]))
 
 

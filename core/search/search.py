@@ -21,7 +21,7 @@ from core.score.store import Scores
 from core.search import ledger
 from core.search.choose import estimator, next_batch
 from core.search.damage import AXES, Remembered, losses_of
-from core.search.ledger import Row
+from core.search.ledger import FIGURES, Row
 from core.search.space import Candidate, candidates
 from core.specs import RankSpec, SearchSpec
 
@@ -29,9 +29,6 @@ PHASE = "search"
 
 Measure = Callable[[Sequence[Plan]], Iterator[Figures]]
 """Measures plans, in their order."""
-
-FIGURES = ("kl_nats", "loss_nats", "loss_se_nats", "perplexity", "top1_agreement")
-"""What a row keeps of what was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
