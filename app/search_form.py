@@ -14,6 +14,11 @@ from core.specs import RunSpec, SearchSpec, Targets
 MORE: dict[str, tuple[str, str, int]] = {
     "finalists": ("Finalists", "The best candidates, which are also measured on the held-out text.", 1),
     "blocks": ("Blocks to compare on", "The last of the training text; the held-out text stays unseen until the end.", 1),
+    "retrain_steps": (
+        "Retraining steps",
+        "Steps for which finalists learn from the teacher before the worse half goes; twice as many each round. 0 leaves it out. Slow on a CPU.",
+        20,
+    ),
     "seed": ("Seed", "The same seed searches the same way.", 1),
 }
 

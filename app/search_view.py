@@ -101,7 +101,7 @@ def _table(rows: Sequence[Row], source: Dims, picked: Sequence[int]) -> None:
         frame, hide_index=True, key=key, on_select=ticked, selection_mode="multi-row", height=min(420, 36 * (len(frame) + 1) + 2),
         selection_default={"selection": {"rows": [i for i, number in enumerate(frame["Candidate"]) if number in picked]}},
         column_config={
-            "KL, nats": st.column_config.NumberColumn(format="%.3f"), "Estimated KL, nats": st.column_config.NumberColumn(format="≈ %.3f"),
+            "KL, nats": st.column_config.NumberColumn(format="%.3f"), "KL retrained, nats": st.column_config.NumberColumn(format="%.3f"), "Estimated KL, nats": st.column_config.NumberColumn(format="≈ %.3f"),
             "Perplexity": st.column_config.NumberColumn(format="%.1f"), "Same next token": st.column_config.NumberColumn(format="percent"),
             "Parameters": st.column_config.NumberColumn(format="compact"), "FLOPs a token": st.column_config.NumberColumn(format="compact"),
         },

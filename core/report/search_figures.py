@@ -24,6 +24,9 @@ AXES = {
 }  # fmt: skip
 """Axes of the parallel coordinates, in order."""
 
+RETRAINED = "KL retrained, nats"
+"""Column of the divergence after retraining."""
+
 
 def sizes_of(row: Row, source: Dims) -> dict[str, int]:
     """A candidate's dimensions, those that it leaves alone too."""
@@ -35,7 +38,7 @@ def sizes_of(row: Row, source: Dims) -> dict[str, int]:
 def candidate_table(rows: Sequence[Row], source: Dims) -> pd.DataFrame:
     """A row a measured candidate, the best first."""
     ahead = {row["number"] for row in front(rows)}
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "Candidate": row["number"], "On the front": row["number"] in ahead, "KL, nats": row["kl_nats"], "Perplexity": row["perplexity"],
             "Same next token": row["top1_agreement"], "Estimated KL, nats": row["estimate"],
@@ -43,6 +46,10 @@ def candidate_table(rows: Sequence[Row], source: Dims) -> pd.DataFrame:
         }
         for row in sorted(rows, key=standing)
     )  # fmt: skip
+    if any(row.get("retrained") for row in rows):
+        after = [row["retrained"][-1]["kl_nats"] if row.get("retrained") else None for row in sorted(rows, key=standing)]
+        table.insert(3, RETRAINED, after)
+    return table
 
 
 def front_picture(
@@ -158,17 +165,22 @@ def shape_said(row: Row, source: Dims) -> str:
 
 def why(rows: Sequence[Row], source: Dims, pool: int) -> list[str]:
     """Why the best one is the best, a sentence each, from the numbers alone."""
-    ranked = sorted(rows, key=standing)
-    top, others = ranked[0], ranked[1:]
+    top, *others = sorted(rows, key=standing)
+    retrained = top.get("retrained")
+    after = f" after {fmt.plural(retrained[-1]['steps'], 'step')} of retraining" if retrained else ""
+    before = f" ({fmt.nats(top['kl_nats'])} before)" if retrained else f", with the same next token in {fmt.percent(top['top1_agreement'])}"
     said = [
         f"Of {fmt.plural(len(rows), 'measured candidate')}, from {fmt.count(pool)} under the budget, candidate {top['number']} diverges least from the "
-        f"teacher: {fmt.nats(top['kl_nats'])} a token, with the same next token in {fmt.percent(top['top1_agreement'])}."
+        f"teacher{after}: {fmt.nats(standing(top)[1])} a token{before}."
     ]
     if others:
-        largest, next_ = max(rows, key=lambda row: row["parameters"]), others[0]
-        rise = next_["kl_nats"] / max(top["kl_nats"], 1e-12) - 1
-        said.append(f"The next best, candidate {next_['number']} ({shape_said(next_, source)}), diverges {fmt.percent(rise)} more.")
-        if largest is not top:
+        rise = standing(others[0])[1] / max(standing(top)[1], 1e-12) - 1
+        if rise >= 0:  # a runner-up that was retrained less may be nearer; it is no rival
+            said.append(
+                f"The next best, candidate {others[0]['number']} ({shape_said(others[0], source)}), diverges {fmt.percent(rise)} more."
+            )
+        largest = max(rows, key=lambda row: row["parameters"])
+        if largest["kl_nats"] > top["kl_nats"]:
             said.append(
                 f"The largest one measured, candidate {largest['number']}, has {fmt.delta(largest['parameters'] / top['parameters'] - 1)} parameters "
                 f"and diverges by {fmt.nats(largest['kl_nats'])}: size alone does not decide."
@@ -177,7 +189,7 @@ def why(rows: Sequence[Row], source: Dims, pool: int) -> list[str]:
     said.append(f"It cuts {shape_said(top, source)}.")
     if parts:
         costs = fmt.listed([f"{fmt.nats(nats, estimated=True)} by {axis}" for axis, nats in parts.items()])
-        said.append(f"What that costs, as learnt from the measurements: {costs}.")
+        said.append(f"What that costs before retraining, as learnt from the measurements: {costs}.")
     return said
 
 

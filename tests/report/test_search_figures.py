@@ -79,6 +79,14 @@ def test_the_reasons_are_the_numbers() -> None:
     assert "layers" not in said.split("learnt")[1]
 
 
+def test_after_retraining_it_is_the_retrained_order_that_counts() -> None:
+    rows = [ROWS[0], ROWS[1] | {"retrained": [{"steps": 20, "kl_nats": 0.3}]}, ROWS[2] | {"retrained": [{"steps": 20, "kl_nats": 0.2}]}]
+    said = " ".join(why(rows, SOURCE, 75))
+    assert "candidate 3 diverges least from the teacher after 20 steps of retraining: 0.200 nats a token (0.600 nats before)" in said
+    assert "The next best, candidate 2 (FFN neurons 1536 → 1024), diverges 50.0 % more" in said
+    assert list(candidate_table(rows, SOURCE)["KL retrained, nats"])[:2] == [0.2, 0.3]
+
+
 def test_a_shape_is_said_by_what_is_cut() -> None:
     assert shape_said(row(1, 1, 1, 1), SOURCE) == "nothing cut"
     assert shape_said(row(1, 1, 1, 1, num_hidden_layers=20, num_key_value_heads=2, num_attention_heads=6), SOURCE) == (
