@@ -31,7 +31,7 @@ from core.score.criteria.registry import find as find_criterion
 from core.score.passes import wanted as wanted_passes
 from core.score.store import Scores
 from core.search.space import candidates
-from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, DataSpec, RankSpec, RunSpec, ScoreSpec, SearchSpec, Targets, TextSpec
+from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, NO_PINS, DataSpec, Pins, RankSpec, RunSpec, ScoreSpec, SearchSpec, Targets, TextSpec
 from core.workspace import home
 
 RETRY_SECONDS = 60
@@ -213,33 +213,35 @@ def _all_ranks(_scores: Scores, key: str, axis: str, rank: RankSpec, removed: in
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def plan(_scores: Scores, key: str, config: dict[str, Any], targets: Targets, rank: RankSpec) -> Plan:
+def plan(_scores: Scores, key: str, config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> Plan:
     """What the draft keeps; ``key`` names the scores.
 
     Raises:
-        UserError: the targets are not possible.
+        UserError: targets or pins are not possible.
     """
-    return make_plan(_scores, config, targets, rank)
+    return make_plan(_scores, config, targets, rank, pins)
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
-def masks(_scores: Scores, key: str, config: dict[str, Any], targets: Targets, rank: RankSpec) -> dict[str, np.ndarray]:
+def masks(
+    _scores: Scores, key: str, config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS
+) -> dict[str, np.ndarray]:
     """What the draft keeps, as booleans over the uncut model; see ``keep_masks``.
 
     Raises:
-        UserError: the targets are not possible.
+        UserError: targets or pins are not possible.
     """
-    return keep_masks(plan(_scores, key, config, targets, rank))
+    return keep_masks(plan(_scores, key, config, targets, rank, pins))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def shares(_scores: Scores, key: str, config: dict[str, Any], targets: Targets, rank: RankSpec) -> dict[str, float]:
+def shares(_scores: Scores, key: str, config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> dict[str, float]:
     """Part of the importance that the draft keeps, by axis.
 
     Raises:
-        UserError: the targets are not possible.
+        UserError: targets or pins are not possible.
     """
-    return kept_share(plan(_scores, key, config, targets, rank), _scores)
+    return kept_share(plan(_scores, key, config, targets, rank, pins), _scores)
 
 
 def measured(draft: Draft, masks: dict[str, np.ndarray]) -> dict[str, dict[str, measurements.Figures]] | None:

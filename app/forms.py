@@ -13,7 +13,7 @@ from app.state import Draft, bind, update_draft
 from core.errors import UserError
 from core.model.card import Card
 from core.report.format import count
-from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, Targets, TextSpec
+from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, Pins, Targets, TextSpec
 
 EMBEDDED, FOLDER, HUB = "Embedded", "Local folder", "Hub id"
 FILE, DATASET = "Local file", "Hub data set"
@@ -60,9 +60,9 @@ def _try_model(typed: str) -> None:
 
 
 def _set_model(model: str) -> None:
-    """Take another model; sizes that were chosen for the old one mean nothing to it."""
+    """Take another model; sizes and units that were chosen of the old one mean nothing to it."""
     if model != state.draft().model:
-        update_draft(model=model, targets=Targets())
+        update_draft(model=model, targets=Targets(), pins=Pins())
 
 
 def build_rows(card: Card) -> pd.DataFrame:

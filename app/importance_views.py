@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import cached, charts, ranking, state, unit_detail
+from app import cached, charts, ranking, selection, state, unit_detail
 from app.subject import Subject
 from core.report import importance_figures as figures
 from core.report import width_figures
-from core.report.format import listed, number, percent, plural
+from core.report.format import listed, number
 from core.score.agreement import spearman
 from core.score.criteria import criteria_of
 from core.specs import RankSpec
@@ -25,14 +25,30 @@ def layers(subject: Subject) -> None:
     for name in ("bi", "ppl"):
         if name not in found and name in subject.scores.offered("layers"):
             found[name] = cached.importance(subject.scores, "layers", RankSpec(depth=name), subject.removed)
-    picture = figures.layer_bars(found, subject.masks["layers"])
+    units = selection.chosen(subject, "layers")
+    picture = figures.layer_bars(found, subject.masks["layers"], pinned_L=subject.pinned("layers"), selected=[layer for (layer,) in units])
     st.caption(picture.alt + ("" if score_L is None else _layers_undecided(subject)))
-    charts.show(picture, "layers")
+    chart, detail = st.columns([4, 1], gap="medium")
+    with chart:
+        charts.show(
+            picture, "layers", lambda area: selection.choose("layers", [(layer,) for layer in area.columns(subject.card.dims.layers)])
+        )
+    with detail, st.container(border=True):
+        values_L = score_L if score_L is not None else next(iter(found.values()))
+        selection.drawer(subject, "layers", values_L, lambda unit: _layer_facts(subject, found, unit[0]))
     if len(found) > 1:
         first, second = list(found)[:2]
         titles = [criteria_of("layers")[name].title for name in (first, second)]
         alike = number(spearman(found[first][None], found[second][None]), digits=2)
         st.caption(f"{titles[0]} and {titles[1].lower()} rank the layers alike with Spearman's ρ = {alike}.")
+
+
+def _layer_facts(subject: Subject, found: dict[str, np.ndarray], layer: int) -> None:
+    """What every shown criterion says of one layer, and its fate."""
+    for name, score_L in found.items():
+        said = number(float(score_L[layer])) if np.isfinite(score_L[layer]) else "protected"
+        st.metric(criteria_of("layers")[name].title, said)
+    unit_detail.fate(subject, "layers", 0, layer)
 
 
 def _protection(subject: Subject) -> None:
@@ -68,44 +84,46 @@ def heads(subject: Subject) -> None:
     score_LH = ranking.choose(subject, "heads", scale.draw)
     if score_LH is None:
         return
-    chosen = [tuple(pair) for pair in state.recall("heads", [(0, 0)])]
-    chosen = [(layer, head) for layer, head in chosen if layer < score_LH.shape[0] and head < score_LH.shape[1]] or [(0, 0)]
-    undecided_LH = subject.undecided("heads")
+    units, undecided_LH = selection.chosen(subject, "heads"), subject.undecided("heads")
+    L, H = score_LH.shape
     chart, detail = st.columns([4, 1], gap="medium")
     with chart:
+        overlay = st.toggle("Show what the draft cuts", value=True, key="w_overlay", persist_state="session")
         picture = figures.head_map(
-            score_LH, subject.masks["heads"], group=subject.card.dims.group, within_layer=scale.within, selected=tuple(chosen),
-            undecided_LH=undecided_LH,
+            score_LH, subject.masks["heads"], group=subject.card.dims.group, within_layer=scale.within, selected=units,  # type: ignore[arg-type]
+            undecided_LH=undecided_LH, pinned_LH=subject.pinned("heads"), overlay=overlay,
         )  # fmt: skip
         st.caption(picture.alt + _undecided_said(subject, "heads", undecided_LH, "a dot marks them"))
-        charts.show_selectable(picture, "heads", lambda points: state.remember("heads", points))
-    with detail:
-        _head_detail(subject, picture.table, chosen)
-    if len(chosen) == 1:
-        layer, head = chosen[0]
+        charts.show(
+            picture, "heads", lambda area: selection.choose("heads", [(layer, head) for layer in area.columns(L) for head in area.rows(H)])
+        )
+    with detail, st.container(border=True):
+        _head_steps(units[0], L, H)
+        selection.drawer(subject, "heads", score_LH, lambda unit: _head_facts(subject, picture.table, *unit))
+    if len(units) == 1:
+        layer, head = units[0]
         unit_detail.show(subject, "heads", layer, head, score_LH)
 
 
-def _head_detail(subject: Subject, table: pd.DataFrame, chosen: list[tuple[int, int]]) -> None:
-    """What is known of the chosen head, with the keyboard's way to choose one; of several, their sum."""
-    last_layer, last_head = int(table["layer"].max()), int(table["head"].max())
-    layer, head = chosen[0]
-    with st.container(border=True):
-        with st.container(horizontal=True):
-            st.number_input(
-                "Layer", 0, last_layer, **state.bind("head_layer", layer, lambda value: state.remember("heads", [(value, head)]))
-            )
-            st.number_input("Head", 0, last_head, **state.bind("head_head", head, lambda value: state.remember("heads", [(layer, value)])))
-        if len(chosen) > 1:
-            rows = table.set_index(["layer", "head"]).loc[chosen]
-            st.metric("Selected", plural(len(rows), "head"))
-            st.metric("Pruned by the draft", plural(int((~rows["kept"]).sum()), "head"))
-            st.metric("Share of all importance", percent(rows["importance"].sum() / table["importance"].sum()))
-            return
-        row = table[(table["layer"] == layer) & (table["head"] == head)].iloc[0]
-        unit_detail.facts(subject, "heads", layer, head, row["importance"])
-        st.metric("Percentile of all heads", f"{row['percentile']:.0f}")
-    st.caption("Click a cell; or choose Box Select above the map and drag over several.")
+def _head_steps(unit: tuple[int, ...], L: int, H: int) -> None:
+    """From head to head with the arrow keys."""
+    layer, head = unit
+    with st.container(horizontal=True):
+        st.number_input("Layer", 0, L - 1, **state.bind("head_layer", layer, lambda value: _move("heads", layer=value)))
+        st.number_input("Head", 0, H - 1, **state.bind("head_head", head, lambda value: _move("heads", number=value)))
+
+
+def _move(axis: str, layer: int | None = None, number: int | None = None) -> None:
+    """Select one unit: that at the place of the first selected one, but in another layer, or of another number."""
+    old_layer, old_number = (state.recall(f"chosen_{axis}") or [(0, 0)])[0]
+    selection.choose(axis, [(old_layer if layer is None else layer, old_number if number is None else number)])
+
+
+def _head_facts(subject: Subject, table: pd.DataFrame, layer: int, head: int) -> None:
+    """What is known of one head."""
+    row = table[(table["layer"] == layer) & (table["head"] == head)].iloc[0]
+    unit_detail.facts(subject, "heads", layer, head, row["importance"])
+    st.metric("Percentile of all heads", f"{row['percentile']:.0f}")
 
 
 def neurons(subject: Subject) -> None:
@@ -114,16 +132,44 @@ def neurons(subject: Subject) -> None:
     score_LF = ranking.choose(subject, "neurons", scale.draw)
     if score_LF is None:
         return
-    kept_count, undecided_LF = subject.kept_count("neurons"), subject.undecided("neurons")
-    picture = width_figures.neuron_map(score_LF, kept_count, subject.masks["layers"], within_layer=scale.within)
-    st.caption(picture.alt + _undecided_said(subject, "neurons", undecided_LF, "one layer's are shaded below"))
-    charts.show(picture, "neurons")
-    st.subheader("One layer", anchor=False)
-    layer = min(int(state.recall("neuron_layer", 0)), len(score_LF) - 1)
-    st.slider("Layer", 0, len(score_LF) - 1, **state.bind("neuron_layer", layer, lambda value: state.remember("neuron_layer", value)))
-    _curve_and_histogram(score_LF[layer], kept_count, "neurons", None if undecided_LF is None else undecided_LF[layer])
-    st.subheader("One neuron", anchor=False)
-    unit_detail.choose(subject, "neurons", layer, score_LF)
+    L, F = score_LF.shape
+    kept_count, undecided_LF, pinned_LF = subject.kept_count("neurons"), subject.undecided("neurons"), subject.pinned("neurons")
+    units = selection.chosen(subject, "neurons")
+    layer, unit = units[0]
+    order_U = np.argsort(-score_LF[layer], kind="stable")
+    places = np.argsort(order_U)
+    chart, detail = st.columns([4, 1], gap="medium")
+    with chart:
+        picture = width_figures.neuron_map(
+            score_LF, kept_count, subject.masks["layers"], within_layer=scale.within, pinned_LF=pinned_LF,
+            selected=[(one, int(places[number])) for one, number in units if one == layer],
+        )  # fmt: skip
+        st.caption(picture.alt + _undecided_said(subject, "neurons", undecided_LF, "one layer's are shaded below"))
+        charts.show(picture, "neurons", lambda area: _choose_slices(area, score_LF))
+    with detail, st.container(border=True):
+        with st.container(horizontal=True):
+            st.number_input("Layer", 0, L - 1, **state.bind("neuron_layer", layer, lambda value: _move("neurons", layer=value)))
+            st.number_input("Neuron", 0, F - 1, **state.bind("neuron_unit", unit, lambda value: _move("neurons", number=value)))
+        selection.drawer(
+            subject, "neurons", score_LF, lambda one: unit_detail.facts(subject, "neurons", one[0], one[1], float(score_LF[one]))
+        )
+    st.subheader(f"Layer {layer}", anchor=False)
+    picked = [number for one, number in units if one == layer]
+    _curve_and_histogram(
+        score_LF[layer], kept_count, "neurons", None if undecided_LF is None else undecided_LF[layer], pinned_LF[layer], picked,
+        lambda area: selection.choose("neurons", [(layer, int(order_U[place - 1])) for place in area.columns(F + 1) if place]),
+    )  # fmt: skip
+    if len(units) == 1:
+        unit_detail.show(subject, "neurons", layer, unit, score_LF)
+
+
+def _choose_slices(area: charts.Area, score_LF: np.ndarray) -> None:
+    """Select the neurons behind slices of the map; of several layers those of each."""
+    places = list(width_figures.places_between(area.y0, area.y1, score_LF.shape[1]))
+    layers_ = area.columns(len(score_LF))
+    selection.choose(
+        "neurons", [(layer, int(unit)) for layer in layers_ for unit in np.sort(np.argsort(-score_LF[layer], kind="stable")[places])]
+    )
 
 
 def channels(subject: Subject) -> None:
@@ -131,18 +177,40 @@ def channels(subject: Subject) -> None:
     score_D = ranking.choose(subject, "channels")
     if score_D is None:
         return
-    undecided_1D = subject.undecided("channels")
-    _curve_and_histogram(score_D, subject.kept_count("channels"), "channels", None if undecided_1D is None else undecided_1D[0])
-    st.subheader("One channel", anchor=False)
-    unit_detail.choose(subject, "channels", 0, score_D[None])
+    undecided_1D, units = subject.undecided("channels"), selection.chosen(subject, "channels")
+    order_D = np.argsort(-score_D, kind="stable")
+    charts_, detail = st.columns([4, 1], gap="medium")
+    with charts_:
+        _curve_and_histogram(
+            score_D, subject.kept_count("channels"), "channels", None if undecided_1D is None else undecided_1D[0],
+            subject.pinned("channels"), [number for (number,) in units],
+            lambda area: selection.choose("channels", [(int(order_D[place - 1]),) for place in area.columns(len(order_D) + 1) if place]),
+        )  # fmt: skip
+    with detail, st.container(border=True):
+        last = len(score_D) - 1
+        st.number_input(
+            "Channel", 0, last, **state.bind("channel_unit", units[0][0], lambda value: selection.choose("channels", [(value,)]))
+        )
+        selection.drawer(subject, "channels", score_D, lambda one: unit_detail.facts(subject, "channels", 0, one[0], float(score_D[one])))
+    if len(units) == 1:
+        unit_detail.show(subject, "channels", 0, units[0][0], score_D[None])
 
 
-def _curve_and_histogram(score_N: np.ndarray, kept_count: int, unit: str, undecided_N: np.ndarray | None) -> None:
-    curve = width_figures.cut_curve(score_N, kept_count, unit, undecided_N)
+def _curve_and_histogram(
+    score_N: np.ndarray,
+    kept_count: int,
+    unit: str,
+    undecided_N: np.ndarray | None,
+    pinned_N: np.ndarray,
+    selected: list[int],
+    chosen: Callable[[charts.Area], None],
+) -> None:
+    """The sorted scores, to click and to box, and how they are spread."""
+    curve = width_figures.cut_curve(score_N, kept_count, unit, undecided_N, pinned_N=pinned_N, selected=selected)
     st.caption(curve.alt)
     left, right = st.columns(2, gap="medium")
     with left:
-        charts.show(curve, f"{unit}_curve")
+        charts.show(curve, f"{unit}_curve", chosen)
     with right:
         charts.show(width_figures.score_histogram(score_N, kept_count, unit), f"{unit}_histogram")
 

@@ -1,18 +1,11 @@
 """Following a run while it works: reading only what is new, drawing only what changed, and never losing the viewer's zoom."""
 
 import copy
-import json
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
-import plotly
 import streamlit as st
 
 from app import charts
-from app.ui import as_table
-from core.errors import UserError
-from core.files import replacing
 from core.report.curves import Curves
 from core.report.picture import Picture
 from core.report.run_figures import DARK, LIGHT, Palette
@@ -26,8 +19,6 @@ TAILS = "live_tails"
 PAUSED = "live_paused"
 KEEP_TAILS = 3
 """Runs whose curves one tab remembers."""
-
-LIBRARY = Path(__file__).parent / "static" / "plotly.min.js"
 
 
 def pace(status: Status) -> float | None:
@@ -78,39 +69,5 @@ def palette() -> Palette:
 
 
 def live_chart(picture: Picture, name: str) -> None:
-    """Draw a picture that may change every few seconds, with a switch to its table below.
-
-    Streamlit's own Plotly element is built anew whenever its figure changes and forgets the zoom; this one updates in place.
-    It needs Plotly's library among the static files, and without it falls back to Streamlit's own.
-    """
-    if st.get_option("server.enableStaticServing") and _library_is_served():
-        figure = json.loads(picture.figure.to_json())
-        _component()(
-            data={"figure": figure, "alt": picture.alt, "config": charts.CONFIG | {"responsive": True}}, key=f"live_{name}",
-            height=figure["layout"]["height"],
-        )  # fmt: skip
-        as_table(picture.table, name, picture.alt)
-    else:
-        charts.show(picture, name)
-
-
-@st.cache_resource
-def _component() -> Callable[..., object]:
-    """The chart component, registered once."""
-    script = (Path(__file__).parent / "live_chart.js").read_text(encoding="utf-8")
-    return st.components.v2.component(
-        "coppice_live_chart", html='<div class="live-chart" role="figure"></div>\n', js=script, isolate_styles=False
-    )
-
-
-@st.cache_resource
-def _library_is_served() -> bool:
-    """Whether Plotly's library lies among the static files; puts it there if it can."""
-    source = Path(plotly.__file__).parent / "package_data" / LIBRARY.name
-    try:
-        if not LIBRARY.exists() or LIBRARY.stat().st_size != source.stat().st_size:
-            with replacing(LIBRARY) as temporary:
-                shutil.copyfile(source, temporary)
-    except (OSError, UserError):
-        return False
-    return True
+    """Draw a picture that may change every few seconds; ``charts.show`` keeps its zoom."""
+    charts.show(picture, name)

@@ -28,5 +28,5 @@ def page_of(path: Path) -> st.Page:
 
 st.set_page_config(page_title="Coppice", page_icon=str(ROOT / "app" / "coppice.svg"), layout="wide", initial_sidebar_state=280)
 page = st.navigation([page_of(path) for path in sorted((ROOT / "pages").glob("[0-9]_*.py"))], position="top")
-sidebar.show()
+sidebar.show(page.url_path or "model")
 page.run()

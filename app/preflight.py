@@ -11,7 +11,7 @@ from app import cached
 from app.state import Draft
 from core.errors import UserError
 from core.model.card import Card
-from core.plan.sizes import problems
+from core.plan.plan import plan_problems
 from core.report import format as fmt
 from core.report.curves import Curves
 from core.runs.machine import cpu_model
@@ -105,7 +105,9 @@ def _device() -> str:
 
 def complaints(spec: RunSpec, card: Card) -> list[str]:
     """Everything that keeps the run from starting, a sentence each."""
-    found = _readable(spec.problems()) + problems(card.config, spec.targets) + unmeasured(spec)
+    own = spec.problems()
+    plan = [problem for problem in plan_problems(card.config, spec.targets, spec.rank, spec.pins) if problem not in own]
+    found = _readable(own) + plan + unmeasured(spec)
     needed, free = disk_needed(spec, card), disk_free()
     if not found and needed > free:
         found.append(

@@ -17,7 +17,7 @@ from core.score.agreement import overlap, spearman
 from core.score.confidence import rows
 from core.score.criteria import criteria_of
 from core.score.passes import PASSES
-from core.specs import AGGREGATIONS, RankSpec
+from core.specs import AGGREGATIONS, NO_PINS, RankSpec
 
 AGGREGATION_NAMES = {"mean": "Mean", "l2": "L2", "var": "Variance"}
 QUESTIONS = {
@@ -110,6 +110,8 @@ def _answer(subject: Subject, axis: str) -> np.ndarray | None:
         return None
     if subject.complaint:
         st.warning(f"{subject.complaint} Until then everything is shown as kept.", icon=":material/warning:")
+        if subject.draft.pins != NO_PINS:
+            st.button("Clear all pins", key="clear_pins", icon=":material/keep_off:", on_click=state.update_draft, kwargs={"pins": NO_PINS})
     if axis != "layers":
         st.caption(_ranking_said(subject, axis, score))
     return score

@@ -4,16 +4,19 @@ What is picked in one of the three is picked in all. ``results`` is a fragment, 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from app import cached, charts, state
+from app.charts import Area
 from app.forms import TEXT_NAMES
 from app.ui import user_errors
 from core.model.dims import Dims
 from core.report import format as fmt
-from core.report.search_figures import COSTS, candidate_table, front_picture, parallel_picture, shape_said, why
+from core.report.picture import Picture
+from core.report.search_figures import COSTS, candidate_table, front_picture, marks_of, parallel_picture, shape_said, why
 from core.runs.folder import Run, find
 from core.search import ledger
 from core.search.ledger import Row
@@ -38,10 +41,18 @@ def results(run_id: str, seconds: float | None) -> None:
         "Against", list(COSTS), format_func=COSTS.__getitem__, default="parameters", required=True, key="w_search_cost"
     )
     st.caption("Every candidate measured. Drag a box, or tick rows of the table, to pick some; they are picked in all three.")
-    charts.show_picks(front_picture(rows, found.get("pool", []), source, cost, picked), "front", pick)
-    st.markdown("**All dimensions of every measured candidate**")
-    charts.show_picks(parallel_picture(rows, source, picked), "parallel", pick)
+    for title, name, picture in (
+        ("Quality against size", "front", front_picture(rows, found.get("pool", []), source, cost, picked)),
+        ("All dimensions of every measured candidate", "parallel", parallel_picture(rows, source, picked)),
+    ):
+        st.markdown(f"**{title}**")
+        charts.show(picture, name, partial(pick_in, picture))
     _table(rows, source, picked)
+
+
+def pick_in(picture: Picture, area: Area) -> None:
+    """Pick the candidates whose marks lie in a part of a picture."""
+    pick([number for number, x, y in marks_of(picture) if area.x0 <= x <= area.x1 and area.y0 <= y <= area.y1])
 
 
 def pick(numbers: Sequence[int]) -> None:
@@ -82,7 +93,9 @@ def _actions(run: Run, rows: Sequence[Row], source: Dims, picked: Sequence[int])
                 help=shape_said(row, source),
             ):  # fmt: skip
                 spec = run.spec
-                state.update_draft(model=spec.model, data=spec.data, score=spec.score, rank=spec.rank, targets=ledger.targets_of(row))
+                state.update_draft(
+                    model=spec.model, data=spec.data, score=spec.score, rank=spec.rank, pins=spec.pins, targets=ledger.targets_of(row)
+                )
                 state.go("targets")
         if picked:
             st.caption(f"Picked: {fmt.listed([str(number) for number in picked])}")

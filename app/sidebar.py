@@ -4,16 +4,19 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app import cached, state
+from app import cached, draft_menu, state
 from app.cached import KnownRun
 from app.scoring import score_run
 from app.state import Draft
 from core.errors import UserError
+from core.model.card import Card
+from core.plan.plan import plan_problems
 from core.plan.sizes import problems
 from core.report.format import count, delta, percent, plural
 from core.specs import Targets
 
 DONE, READY, BLOCKED, BROKEN = "check_circle", "radio_button_unchecked", "lock", "error"
+STATES = {DONE: "Done", READY: "Open", BLOCKED: "Blocked", BROKEN: "Wrong"}
 COLOURS = {DONE: "green", READY: "gray", BLOCKED: "gray", BROKEN: "red"}
 KINDS = {
     "score": "Scoring",
@@ -21,6 +24,7 @@ KINDS = {
     "search": "Searching",
     "prune": "Pruning",
     "distill": "Distilling",
+    "family": "Making a family",
     "evaluate": "Measuring",
     "generate": "Answering",
 }
@@ -39,18 +43,70 @@ class Step:
     """How it stands there, or why it cannot be entered yet."""
 
 
-def show() -> None:
-    """Draw the strip."""
+def show(here: str) -> None:
+    """Draw the strip.
+
+    Args:
+        here: the page that is open, by its short name.
+    """
     with st.sidebar:
         st.markdown("## :green[:material/park:] Coppice")
         draft = state.draft()
         if lost := state.lost_draft():
-            st.warning(f"This link names the draft {lost}, which is not in this workspace. The default is shown.")
+            st.warning(
+                f"This link names the draft {lost}, which is not in this workspace. The default is shown.", icon=":material/link_off:"
+            )
         runs = cached.known_runs()
-        for step in steps(draft, runs):
-            st.markdown(f":{COLOURS[step.mark]}[:material/{step.mark}:] **{step.title}**  \n:gray[:small[{step.said}]]")
+        _context(draft)
+        draft_menu.show()
+        st.divider()
+        for number, step in enumerate(steps(draft, runs), start=1):
+            _station(step, number, here)
+        st.divider()
         active = active_run(runs)
         st.fragment(_watch, run_every=BUSY_SECONDS if active else IDLE_SECONDS)(active.run.id if active else None)
+
+
+def _context(draft: Draft) -> None:
+    """What one works at: the model, the text, and what the draft makes of it."""
+    try:
+        card = cached.card(draft.model)
+    except UserError:
+        st.markdown(f":red[:material/error:] {draft.model} cannot be read")
+        return
+    tokens = count(draft.data.calibration_blocks * draft.data.seq_len)
+    st.markdown(
+        f":gray[:material/database:] {card.name}  \n:gray[:material/article:] {draft.data.text.source}, {tokens} tokens  \n"
+        f":gray[:material/content_cut:] **{cut_said(draft, card)}**{_pinned_said(draft)}"
+    )
+
+
+def cut_said(draft: Draft, card: Card) -> str:
+    """What the draft makes of the model: ``135 M → 96 M, −29 %``."""
+    if draft.targets == Targets():
+        return "nothing cut yet"
+    if problems(card.config, draft.targets):
+        return "not possible as set"
+    before, after = card.cost.parameters, cached.cost(card.config, draft.targets).parameters
+    return f"{count(before)} → {count(after)}, {delta(after / before - 1)}"
+
+
+def _pinned_said(draft: Draft) -> str:
+    """How much is pinned, in ranges as they are written; empty if nothing is."""
+    pins = sum(len(items) for items in draft.pins.to_dict().values())
+    return f"  \n:gray[:material/push_pin:] {plural(pins, 'pin')}" if pins else ""
+
+
+def _station(step: Step, number: int, here: str) -> None:
+    """One station of the way: its state, a way there, and how it stands."""
+    with st.container(gap=None):
+        title = f"**{step.title}**" if step.page == here else step.title
+        if st.button(
+            f":{COLOURS[step.mark]}[:material/{step.mark}:] {title}", key=f"step_{step.page}", type="tertiary", shortcut=f"Alt+{number}",
+            help=f"{STATES[step.mark]}: {step.said}",
+        ):  # fmt: skip
+            state.go(step.page)
+        st.caption(step.said)
 
 
 def steps(draft: Draft, runs: list[KnownRun]) -> list[Step]:
@@ -62,22 +118,21 @@ def steps(draft: Draft, runs: list[KnownRun]) -> list[Step]:
         return [Step("model", "Model & data", BROKEN, "the model cannot be read"), *blocked]
     scores = cached.find_scores(draft)
     cut = draft.targets != Targets()
-    wrong = problems(card.config, draft.targets)
-    before, after = card.cost.parameters, None if wrong else cached.cost(card.config, draft.targets).parameters
-    smaller = f"{count(before)} → {count(after)}, {delta(after / before - 1)}" if after else "not possible as set"
+    wrong = plan_problems(card.config, draft.targets, draft.rank, draft.pins)
+    said = wrong[0] if wrong and not problems(card.config, draft.targets) else cut_said(draft, card)
     finished = sum(known.spec.kind in ("distill", "prune") and known.status.state == "done" for known in runs)
     return [
-        Step("model", "Model & data", DONE, f"{card.name}, {count(before)}"),
+        Step("model", "Model & data", DONE, f"{card.name}, {count(card.cost.parameters)}"),
         Step(
             "importance",
             "Importance",
             *((DONE, f"scored on {count(scores.meta['tokens'])} tokens") if scores else (READY, _unscored(draft, runs))),
         ),
-        Step("targets", "Targets", BROKEN if wrong else DONE if cut else READY, smaller if cut else "nothing cut yet"),
+        Step("targets", "Targets", BROKEN if wrong else DONE if cut else READY, said),
         Step(
             "distill",
             "Prune & distill",
-            *_run_step(draft, runs, "needs possible targets" if wrong else "" if cut else "set a target first"),
+            *_run_step(draft, runs, "needs possible targets and pins" if wrong else "" if cut else "set a target first"),
         ),
         Step("compare", "Compare", *((DONE, plural(finished, "finished run")) if finished else (BLOCKED, "needs a finished run"))),
     ]
@@ -90,10 +145,10 @@ def _unscored(draft: Draft, runs: list[KnownRun]) -> str:
 
 def _run_step(draft: Draft, runs: list[KnownRun], blocked: str) -> tuple[str, str]:
     """How the draft's own run stands; ``blocked`` says why it cannot start, if so."""
-    subject = (draft.model, draft.data, draft.rank, draft.targets)
+    subject = (draft.model, draft.data, draft.rank, draft.targets, draft.pins)
     for known in runs:
         spec = known.spec
-        if spec.kind in ("prune", "distill") and (spec.model, spec.data, spec.rank, spec.targets) == subject:
+        if spec.kind in ("prune", "distill") and (spec.model, spec.data, spec.rank, spec.targets, spec.pins) == subject:
             return (DONE, "done for this draft") if known.status.state == "done" else (READY, f"{known.status.state} for this draft")
     return (BLOCKED, blocked) if blocked else (READY, "ready to start")
 

@@ -1,6 +1,6 @@
 """Which draft, which run, which page: the only file that names a key of the session or of the URL.
 
-The draft (model, text, ranking, targets) lies on disk under the hash of its content, and its name stands in the URL, so a
+The draft (model, text, ranking, targets, pins) lies on disk under the hash of its content, and its name stands in the URL, so a
 reload, a second tab and a copied link all show the same thing. The session keeps names only, never arrays.
 """
 
@@ -8,23 +8,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
+from urllib.parse import urlencode
 
 import streamlit as st
 
+from app import history
 from core.files import read_json, write_json
-from core.specs import EMBEDDED_MODEL, DataSpec, RankSpec, RunSpec, ScoreSpec, Spec, Targets
+from core.specs import EMBEDDED_MODEL, DataSpec, Pins, RankSpec, RunSpec, ScoreSpec, Spec, Targets
 from core.workspace import ROOT, room
 
 DRAFT, RUN = "draft", "run"
 """Parameters of the URL; the session remembers them too, because the navigation bar drops them."""
-UNDO, REDO, LOST = "s_undo", "s_redo", "s_lost_draft"
+VERSION, UNDONE, LOST = "s_version", "s_undone", "s_lost_draft"
 SESSION = "s_"
 """Prefix of what the session holds for this file alone."""
 WIDGET = "w_"
 """Prefix of every bound widget's key."""
 MEMORY = "m_"
 """Prefix of what ``remember`` keeps."""
-MAX_UNDO = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +37,11 @@ class Draft(Spec):
     score: ScoreSpec = field(default_factory=ScoreSpec)
     rank: RankSpec = field(default_factory=RankSpec)
     targets: Targets = field(default_factory=Targets)
+    pins: Pins = field(default_factory=Pins)
 
     def run_spec(self, **settings: Any) -> RunSpec:
         """The run that carries this draft out."""
-        return RunSpec(model=self.model, data=self.data, score=self.score, rank=self.rank, targets=self.targets, **settings)
+        return RunSpec(model=self.model, data=self.data, score=self.score, rank=self.rank, targets=self.targets, pins=self.pins, **settings)
 
 
 class Binding(TypedDict):
@@ -68,15 +70,22 @@ def lost_draft() -> str | None:
 
 
 def update_draft(**changes: Any) -> None:
-    """Replace fields of the draft, store it, and remember the step for ``undo``; a new model or text begins anew."""
+    """Replace fields of the draft, store it, and write the step into its history; a new model or text begins anew."""
     old = draft()
     new = replace(old, **changes)
     if new == old:
         return
     same_subject = (new.model, new.data, new.score) == (old.model, old.data, old.score)
-    st.session_state[UNDO] = [*st.session_state.get(UNDO, []), _store(old)][-MAX_UNDO:] if same_subject else []
-    st.session_state[REDO] = []
+    parent = _begun(old) if same_subject else None
+    st.session_state[UNDONE] = []
     _name(DRAFT, _store(new))
+    st.session_state[VERSION] = history.add(new.identity(), parent)
+
+
+def _begun(old: Draft) -> str:
+    """The version of a draft that is about to change: its first, if it has none yet."""
+    present = version()
+    return present.key if present else history.add(_store(old), None)
 
 
 def update_targets(**changes: int | None) -> None:
@@ -84,24 +93,65 @@ def update_targets(**changes: int | None) -> None:
     update_draft(targets=replace(draft().targets, **changes))
 
 
+def version() -> history.Version | None:
+    """The version of the draft that is shown: the one that this tab stands at, else the latest that holds the draft."""
+    versions, name = history.read(), draft().identity()
+    found = versions.get(st.session_state.get(VERSION, ""))
+    return found if found is not None and found.draft == name else history.newest(versions, name)
+
+
 def undo() -> None:
-    """Go back to the draft before the last change."""
-    _step(UNDO, REDO)
+    """Go back to the version from which the present one was made."""
+    present, versions = version(), history.read()
+    if present and present.parent in versions:
+        undone = [*st.session_state.get(UNDONE, []), present.key]
+        go_to(versions[present.parent])
+        st.session_state[UNDONE] = undone
 
 
 def redo() -> None:
-    """Take the last undone change again."""
-    _step(REDO, UNDO)
+    """Go on to the version that was left last by ``undo``, or else to the latest that was made from the present one."""
+    if following := _following():
+        undone = [key for key in st.session_state.get(UNDONE, []) if key != following.key]
+        go_to(following)
+        st.session_state[UNDONE] = undone
+
+
+def _following() -> history.Version | None:
+    present, versions = version(), history.read()
+    if present is None:
+        return None
+    made = {one.key: one for one in history.children(versions, present.key)}
+    undone = st.session_state.get(UNDONE, [])
+    return made.get(undone[-1]) if undone and undone[-1] in made else next(reversed(made.values()), None)
 
 
 def can_undo() -> bool:
     """Whether there is a change to take back."""
-    return bool(st.session_state.get(UNDO))
+    present = version()
+    return present is not None and present.parent in history.read()
 
 
 def can_redo() -> bool:
-    """Whether a change was taken back."""
-    return bool(st.session_state.get(REDO))
+    """Whether a change was made from here."""
+    return _following() is not None
+
+
+def go_to(target: history.Version) -> None:
+    """Show another version of the draft; what is changed from there on is a branch."""
+    st.session_state[VERSION], st.session_state[UNDONE] = target.key, []
+    _name(DRAFT, target.draft)
+
+
+def stored_draft(name: str) -> Draft | None:
+    """A draft by its name; None if this workspace does not hold it."""
+    return _stored(name)
+
+
+def link() -> str | None:
+    """The address that shows this page, draft and run to somebody else who uses this workspace; None outside a browser."""
+    wanted = {key: value for key, value in st.query_params.to_dict().items() if value}
+    return f"{st.context.url}?{urlencode(wanted)}" if st.context.url else None
 
 
 def run_id() -> str | None:
@@ -151,18 +201,10 @@ def recall(name: str, default: Any = None) -> Any:
     return default if value is None else value
 
 
-def chart_points(key: str) -> list[tuple[int, int]]:
-    """The (x, y) cells that were selected in a chart, without repetition, in order."""
+def chart_points(key: str) -> list[tuple[float, float]]:
+    """The (x, y) places that were selected in a chart, without repetition, in order."""
     chart = st.session_state.get(key) or {"selection": {"points": []}}
-    return sorted({(round(point["x"]), round(point["y"])) for point in chart["selection"]["points"]})
-
-
-def chart_numbers(key: str) -> list[int]:
-    """The numbers that the selected marks of a chart carry, without repetition, in order."""
-    chart = st.session_state.get(key) or {"selection": {"points": []}}
-    carried = [point.get("customdata") for point in chart["selection"]["points"]]
-    plain = [next(iter(one.values())) if isinstance(one, dict) else one[0] if isinstance(one, list) else one for one in carried if one]
-    return sorted({int(number) for number in plain})
+    return sorted({(point["x"], point["y"]) for point in chart["selection"]["points"]})
 
 
 def _named(key: str) -> str | None:
@@ -178,15 +220,6 @@ def _name(key: str, name: str | None) -> None:
         st.query_params.pop(key, None)
     elif st.query_params.get(key) != name:
         st.query_params[key] = name
-
-
-def _step(source: str, target: str) -> None:
-    names = list(st.session_state.get(source, []))
-    if not names:
-        return
-    st.session_state[target] = [*st.session_state.get(target, []), _store(draft())]
-    _name(DRAFT, names.pop())
-    st.session_state[source] = names
 
 
 def _store(value: Draft) -> str:

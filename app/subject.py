@@ -9,6 +9,7 @@ from app.state import Draft
 from core.errors import UserError
 from core.model.card import Card
 from core.model.dims import resized
+from core.plan.pins import pin_map
 from core.score.confidence import Confidence
 from core.score.criteria import Criterion, criteria_of
 from core.score.store import Scores
@@ -48,6 +49,10 @@ class Subject:
         """
         return cached.importance(self.scores, axis, self.draft.rank, self.removed)
 
+    def pinned(self, axis: str) -> np.ndarray:
+        """What the draft pins, int8 over the uncut model: 1 stays, -1 goes, 0 is free."""
+        return pin_map(self.draft.pins, self.card.dims, axis)
+
     def units(self, axis: str) -> int:
         """Units among which the draft chooses: those of the layers that stay, where layers have units of their own."""
         mask = self.masks[axis]
@@ -74,7 +79,7 @@ class Subject:
 def subject_of(draft: Draft, card: Card, scores: Scores) -> Subject:
     """Bring draft, scores and what is kept together."""
     try:
-        return Subject(draft, card, scores, cached.masks(scores, scores.key, card.config, draft.targets, draft.rank), "")
+        return Subject(draft, card, scores, cached.masks(scores, scores.key, card.config, draft.targets, draft.rank, draft.pins), "")
     except UserError as error:
         dims = card.dims
         shapes = {

@@ -4,29 +4,16 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app import charts, state
+from app import charts
 from app.subject import Subject
+from core.plan.pins import NOUNS
 from core.report.agreement_figures import unit_profile
 from core.report.format import number
 from core.score.agreement import ranks
 from core.score.criteria import criteria_of
 
-NOUNS = {"heads": "head", "neurons": "neuron", "channels": "channel"}
 AROUND = 2
 """Neighbours in rank on either side."""
-
-
-def choose(subject: Subject, axis: str, row: int, score_RU: np.ndarray) -> None:
-    """Choose a unit by its number, and show what is known of it."""
-    last, noun = score_RU.shape[1] - 1, NOUNS[axis]
-    unit = min(int(state.recall(f"{noun}_chosen", 0)), last)
-    with st.container(horizontal=True, gap="large", vertical_alignment="bottom"):
-        st.number_input(
-            noun.capitalize(), 0, last, step=1, width=160,
-            **state.bind(f"{noun}_unit", unit, lambda value: state.remember(f"{noun}_chosen", value)),
-        )  # fmt: skip
-        facts(subject, axis, row, unit, float(score_RU[row, unit]))
-    show(subject, axis, row, unit, score_RU)
 
 
 def facts(subject: Subject, axis: str, row: int, unit: int, score: float) -> None:
@@ -34,6 +21,12 @@ def facts(subject: Subject, axis: str, row: int, unit: int, score: float) -> Non
     mask = subject.masks[axis]
     st.metric("Importance", number(score), width="content")
     st.metric("Rank in its layer" if mask.ndim == 2 else "Rank", rank_said(subject, axis, row, unit), width="content")
+    fate(subject, axis, row, unit)
+
+
+def fate(subject: Subject, axis: str, row: int, unit: int) -> None:
+    """Whether the draft keeps a unit."""
+    mask = subject.masks[axis]
     if mask[row, unit] if mask.ndim == 2 else mask[unit]:
         st.badge("kept by the draft", icon=":material/check:", color="green")
     else:

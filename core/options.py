@@ -25,15 +25,17 @@ FLAGS = {
     "search.seed": "search-seed",
     "evaluate.batch_size": "evaluate-batch-size",
     "evaluate.prompts": "prompt",
+    "stages": "stage",
 }
 """Fields whose flag is not simply their own name."""
 
 PARTS = {
     "score": ("model", "data", "score", "device", "name"),
-    "preview": ("model", "data", "score", "rank", "targets", "device", "name"),
-    "search": ("model", "data", "score", "rank", "search", "device", "name"),
-    "prune": ("model", "data", "score", "rank", "targets", "evaluate", "device", "name", "output"),
-    "distill": ("model", "data", "score", "rank", "targets", "distill", "evaluate", "device", "name", "output"),
+    "preview": ("model", "data", "score", "rank", "targets", "pins", "device", "name"),
+    "search": ("model", "data", "score", "rank", "pins", "search", "device", "name"),
+    "prune": ("model", "data", "score", "rank", "targets", "pins", "evaluate", "device", "name", "output"),
+    "distill": ("model", "teacher", "data", "score", "rank", "targets", "pins", "distill", "evaluate", "device", "name", "output"),
+    "family": ("model", "stages", "lineage", "data", "score", "rank", "distill", "evaluate", "device", "name"),
     "evaluate": ("model", "against", "data", "evaluate", "device", "name"),
     "generate": ("model", "against", "evaluate", "device", "name"),
 }

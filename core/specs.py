@@ -6,6 +6,7 @@ everything that is made from it.
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Self, get_args, get_type_hints
 
@@ -228,6 +229,85 @@ class Targets(Spec):
         return positive(**self.to_dict())
 
 
+def stage_targets(stage: str) -> Targets:
+    """Read the targets of a family's member, ``num_hidden_layers=24,intermediate_size=1152``.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if problems := stage_problems(stage):
+        raise UserError("\n".join(problems))
+    return Targets(**{name: int(size) for name, size in _pairs(stage)})
+
+
+def stage_problems(stage: str) -> list[str]:
+    """What is wrong with the text of a stage; empty if nothing is."""
+    known = [field.name for field in dataclasses.fields(Targets)]
+    names = [name for name, _ in _pairs(stage)]
+    wrong = [f"{name}={size}" for name, size in _pairs(stage) if name not in known or not size.isdecimal() or int(size) < 1]
+    if wrong or len(set(names)) < len(names) or not names:
+        return [f"{stage!r} is not understood: give each of {', '.join(known)} at most once, as name=size, with commas between."]
+    return []
+
+
+def _pairs(stage: str) -> list[tuple[str, str]]:
+    """``"a=1,b=2"`` -> ``[("a", "1"), ("b", "2")]``."""
+    parts = (part.partition("=") for part in stage.split(",") if part.strip())
+    return [(name.strip(), size.strip()) for name, _, size in parts]
+
+
+UNITS = re.compile(r"(?:(\d{1,9})\.)?(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
+"""How units are written: a number, ``12``, or layer and number, ``3.0``; and ranges of numbers, ``4.100-163``. All count from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pins(Spec):
+    """Units that stay or go whatever their importance. The targets still say how many stay."""
+
+    keep_layers: tuple[str, ...] = ()
+    """Layers that stay whatever their importance: 12, or 0-3. A layer with a pinned unit that stays, stays too."""
+    prune_layers: tuple[str, ...] = ()
+    """Layers that go whatever their importance."""
+    keep_kv_heads: tuple[str, ...] = ()
+    """Key-value heads that stay, as layer and number: 3.0, or 3.0-1."""
+    prune_kv_heads: tuple[str, ...] = ()
+    """Key-value heads that go, with all their query heads."""
+    keep_heads: tuple[str, ...] = ()
+    """Query heads that stay, as layer and number: 3.0, or 3.0-5. Their key-value head stays with them."""
+    prune_heads: tuple[str, ...] = ()
+    """Query heads that go; where every query head of a group stays, the whole group goes."""
+    keep_neurons: tuple[str, ...] = ()
+    """FFN neurons that stay, as layer and number: 4.17, or 4.100-163."""
+    prune_neurons: tuple[str, ...] = ()
+    """FFN neurons that go."""
+    keep_channels: tuple[str, ...] = ()
+    """Embedding channels that stay, in the whole network: 7, or 7-63."""
+    prune_channels: tuple[str, ...] = ()
+    """Embedding channels that go."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        found = []
+        for name, items in vars(self).items():
+            in_layer = not name.endswith(("_layers", "_channels"))
+            said = "layer and number, such as 3.0 or 3.0-5" if in_layer else "numbers, such as 12 or 0-3"
+            found += [(name, f"must hold {said}; got {item!r}.") for item in items if not _is_unit(item, in_layer)]
+        return found
+
+    def units(self, name: str) -> list[tuple[int | None, int, int]]:
+        """What a field names: layer (None for layers and channels), first and last number, for each of its items."""
+        found = [UNITS.fullmatch(item) for item in getattr(self, name)]
+        parts = [match.groups() for match in found if match]
+        return [(None if layer is None else int(layer), int(first), int(last or first)) for layer, first, last in parts]
+
+
+NO_PINS = Pins()
+
+
+def _is_unit(item: Any, in_layer: bool) -> bool:
+    match = UNITS.fullmatch(item) if isinstance(item, str) else None
+    return match is not None and (match[1] is not None) == in_layer and int(match[3] or match[2]) >= int(match[2])
+
+
 @dataclass(frozen=True, kw_only=True)
 class DistillSpec(Spec):
     """Retraining with the uncut model as the teacher."""
@@ -325,8 +405,9 @@ class SearchSpec(Spec):
         return found + positive(evaluations=self.evaluations, blocks=self.blocks, finalists=self.finalists, minutes=self.minutes)
 
 
-SCORING_KINDS = ("score", "preview", "search", "prune", "distill")
-RUN_KINDS = ("score", "preview", "search", "prune", "distill", "evaluate", "generate")
+LINEAGES = ("previous", "first")
+SCORING_KINDS = ("score", "preview", "search", "prune", "distill", "family")
+RUN_KINDS = ("score", "preview", "search", "prune", "distill", "family", "evaluate", "generate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,19 +415,26 @@ class RunSpec(Spec):
     """One run: what is to be done, to which model, with which text."""
 
     kind: str = "distill"
-    """``score``; ``preview`` (score, plan, and measure the plan as masks, without cutting);
-    ``search`` (find the best sizes under a budget); ``prune`` (score, plan, cut, measure); ``distill`` (all that, then regrow and measure again);
+    """``score``; ``preview`` (score, plan, and measure the plan as masks, without cutting); ``search`` (find the best sizes under a budget);
+    ``prune`` (score, plan, cut, measure); ``distill`` (all that, then regrow and measure again); ``family`` (a chain of these);
     ``evaluate`` (measure ``model`` against ``teacher``); ``generate`` (continue prompts with ``model`` and ``against``)."""
     name: str = ""
     """A title for people; empty lets Coppice make one."""
     model: str = EMBEDDED_MODEL
     """``embedded``, a local folder, or a hub id."""
+    teacher: str = ""
+    """The model to learn from and to be measured against; empty takes the one that is cut. It must share its tokenizer."""
+    stages: tuple[str, ...] = ()
+    """Sizes of each member of a family, largest first: ``num_hidden_layers=24,intermediate_size=1152``. Each is cut from the one before."""
+    lineage: str = "previous"
+    """Who teaches the members of a family: ``previous`` (the member it was cut from), or ``first`` (the uncut model)."""
     against: tuple[str, ...] = ()
     """Further models: the teacher that ``evaluate`` compares with, or what else ``generate`` asks."""
     data: DataSpec = DataSpec()
     score: ScoreSpec = ScoreSpec()
     rank: RankSpec = RankSpec()
     targets: Targets = Targets()
+    pins: Pins = Pins()
     search: SearchSpec = SearchSpec()
     distill: DistillSpec = DistillSpec()
     evaluate: EvalSpec = EvalSpec()
@@ -359,6 +447,10 @@ class RunSpec(Spec):
         found = one_of(RUN_KINDS, kind=self.kind)
         if not self.model.strip():
             found.append(("model", "is empty; name a folder, a hub id, or 'embedded'."))
+        found += one_of(LINEAGES, lineage=self.lineage)
+        if self.kind == "family" and not self.stages:
+            found.append(("stages", "is empty; name at least one, such as intermediate_size=1152."))
+        found += [("stages", problem) for stage in self.stages for problem in stage_problems(stage)]
         if self.kind in SCORING_KINDS and self.data.calibration_blocks < self.score.shards:
             blocks, shards = self.data.calibration_blocks, self.score.shards
             found.append(

@@ -6,6 +6,7 @@ from app import agreement_view, cached, importance_views, scoring, state
 from app.subject import subject_of
 from app.ui import command_box, page_header, user_errors
 from core.report.command import command_of
+from core.specs import NO_PINS, Targets
 
 VIEWS = {
     "Layers": importance_views.layers, "Heads": importance_views.heads, "Neurons": importance_views.neurons, "Embedding": importance_views.channels,
@@ -32,4 +33,4 @@ view = st.segmented_control(
 )
 with user_errors():
     VIEWS[view](subject_of(draft, card, scores))
-command_box(command_of(draft.run_spec(kind="score")))
+command_box(command_of(draft.run_spec(kind="score" if (draft.targets, draft.pins) == (Targets(), NO_PINS) else "prune")))

@@ -24,18 +24,6 @@ with st.container(horizontal=True, vertical_alignment="center"):
             preset.name, key=f"preset_{preset.name}", help=preset.why, on_click=state.update_draft, kwargs={"targets": preset.targets}
         )
     st.space("stretch")
-    st.button(
-        "Undo", icon=":material/undo:", key="undo", on_click=state.undo, disabled=not state.can_undo(), shortcut="Ctrl+Z", type="tertiary"
-    )
-    st.button(
-        "Redo",
-        icon=":material/redo:",
-        key="redo",
-        on_click=state.redo,
-        disabled=not state.can_redo(),
-        shortcut="Ctrl+Shift+Z",
-        type="tertiary",
-    )
     st.button("Reset", icon=":material/restart_alt:", key="reset", on_click=state.update_draft, kwargs={"targets": Targets()},
               disabled=draft.targets == Targets(), type="tertiary")  # fmt: skip
 
@@ -89,7 +77,7 @@ with outcome:
             state.go("importance")
         picture = architecture_strip(card.dims, resized(card.dims, draft.targets))
     else:
-        kept, masks = cached.shares(scores, scores.key, card.config, draft.targets, draft.rank), subject.masks
+        kept, masks = cached.shares(scores, scores.key, card.config, draft.targets, draft.rank, draft.pins), subject.masks
         st.markdown("**Importance that stays**")
         with st.grid(4, min_column_width=120):
             for axis, label in (("layers", "Layers"), ("heads", "Heads"), ("neurons", "FFN neurons"), ("channels", "Channels")):

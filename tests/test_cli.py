@@ -8,7 +8,7 @@ import pytest
 
 from core.options import PARTS, options, spec_from
 from core.report.command import command_of
-from core.specs import DataSpec, DistillSpec, EvalSpec, RankSpec, RunSpec, ScoreSpec, Targets, TextSpec
+from core.specs import DataSpec, DistillSpec, EvalSpec, Pins, RankSpec, RunSpec, ScoreSpec, Targets, TextSpec
 from core.workspace import ROOT
 from tests.tiny import save_tiny
 
@@ -52,6 +52,7 @@ def test_no_two_options_share_a_flag_and_all_but_the_plainest_are_explained(kind
         RunSpec(kind="prune", data=DataSpec(text=TextSpec(source="a b.txt", column="body"), elsewhere=()), output="out"),
         RunSpec(kind="score", score=ScoreSpec(covariances=True, windows=(3, 10), greedy=2)),
         RunSpec(kind="prune", rank=RankSpec(neurons="taylor", depth="kl", protect_last=1), score=ScoreSpec(gradient_blocks=8)),
+        RunSpec(kind="prune", pins=Pins(keep_heads=("3.0", "4.1-2"), prune_layers=("12",))),
         RunSpec(kind="generate", against=("one", "two"), evaluate=EvalSpec(prompts=("it's a", "b"))),
     ],
 )

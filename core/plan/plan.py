@@ -16,9 +16,11 @@ import numpy as np
 from core.errors import UserError
 from core.files import content_hash, read_arrays, replacing
 from core.model.dims import Config, Dims, dims_of, resized
+from core.plan import pins as pinning
+from core.plan.pins import pin_maps, steered
 from core.plan.sizes import problems
 from core.score.criteria.registry import AXES
-from core.specs import RankSpec, Targets
+from core.specs import NO_PINS, Pins, RankSpec, Targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,8 @@ class Plan:
     """``[L', F']``"""
     channels: np.ndarray
     """``[D']``, one set for the whole network."""
+    pins: Pins = NO_PINS
+    """What was pinned by hand."""
 
     @cached_property
     def dims(self) -> Dims:
@@ -52,7 +56,7 @@ class Plan:
 
     def save(self, path: Path) -> None:
         """Write the plan as one ``.npz`` file."""
-        meta = {"targets": self.targets.to_dict(), "rank": self.rank.to_dict(), "source": dataclasses.asdict(self.source)}
+        meta = {name: getattr(self, name).to_dict() for name in ("targets", "rank", "pins")} | {"source": dataclasses.asdict(self.source)}
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, meta=np.array(json.dumps(meta)), **{name: getattr(self, name) for name in INDICES})
 
@@ -66,8 +70,9 @@ class Plan:
         arrays = read_arrays(path, "Make the plan again.")
         meta = json.loads(str(arrays.pop("meta")))
         return cls(
-            targets=Targets.from_dict(meta["targets"]), rank=RankSpec.from_dict(meta["rank"]), source=Dims(**meta["source"]), **arrays
-        )
+            targets=Targets.from_dict(meta["targets"]), rank=RankSpec.from_dict(meta["rank"]), pins=Pins.from_dict(meta.get("pins", {})),
+            source=Dims(**meta["source"]), **arrays,
+        )  # fmt: skip
 
 
 INDICES = ("layers", "kv_heads", "heads", "neurons", "channels")
@@ -84,43 +89,54 @@ class Importance(Protocol):
         """Importance of an axis' units; see ``Scores.importance``."""
 
 
-def make_plan(scores: Importance, config: Config, targets: Targets, rank: RankSpec) -> Plan:
-    """Keep the most important units of a scored model, as many as ``targets`` say.
+def make_plan(scores: Importance, config: Config, targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> Plan:
+    """Keep the most important units of a scored model, as many as ``targets`` say, and of these what ``pins`` say in any case.
 
     Raises:
-        UserError: the targets cannot be met, the message says which and what is nearest; or ``rank`` asks for what was not measured.
+        UserError: targets or pins cannot be met, the message says which and what is nearest; or ``rank`` asks for what was not measured.
     """
-    check_plan(config, targets, rank)
+    check_plan(config, targets, rank, pins)
     source = dims_of(config)
     if source != scores.dims:
         raise UserError("The scores belong to a model of other dimensions. Score this model first.")
-    return keep_best(scores, source, targets, rank)
+    return keep_best(scores, source, targets, rank, pins)
 
 
-def check_plan(config: Config, targets: Targets, rank: RankSpec) -> None:
+def check_plan(config: Config, targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> None:
     """Refuse what no scores could make possible.
 
     Raises:
-        UserError: the targets cannot be met, or more layers are protected than stay.
+        UserError: see ``plan_problems``.
     """
-    if found := targets.problems() + rank.problems() + problems(config, targets):
+    if found := plan_problems(config, targets, rank, pins):
         raise UserError("\n".join(found))
-    layers = resized(dims_of(config), targets).layers
-    if rank.protect_first + rank.protect_last > layers:
-        raise UserError(
-            f"{rank.protect_first} layers at the start and {rank.protect_last} at the end are protected, more than the {layers} that stay. "
+
+
+def plan_problems(config: Config, targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> list[str]:
+    """List why no scores could make such a plan possible, a sentence each: sizes, protected layers, pins."""
+    if found := targets.problems() + rank.problems() + problems(config, targets):
+        return found
+    source, dims = dims_of(config), resized(dims_of(config), targets)
+    if rank.protect_first + rank.protect_last > dims.layers:
+        return [
+            f"{rank.protect_first} layers at the start and {rank.protect_last} at the end are protected, more than the {dims.layers} that stay. "
             f"Protect fewer, or keep more layers."
-        )
+        ]
+    return pinning.problems(pins, source, dims, rank)
 
 
-def keep_best(scores: Importance, source: Dims, targets: Targets, rank: RankSpec) -> Plan:
+def keep_best(scores: Importance, source: Dims, targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> Plan:
     """``make_plan`` without its questions: sizes between two rounds of cutting need not be ones that can be loaded."""
-    dims = resized(source, targets)
-    layers = top(scores.importance("layers", rank, source.layers - dims.layers), dims.layers)
-    heads, kv_heads = top_heads(scores.importance("heads", rank)[layers], source, dims)
+    dims, pinned = resized(source, targets), pin_maps(pins, source)
+
+    def worth(axis: str, removed: int = 1) -> np.ndarray:
+        return steered(scores.importance(axis, rank, removed), pinned[axis])
+
+    layers = top(worth("layers", source.layers - dims.layers), dims.layers)
+    heads, kv_heads = top_heads(worth("heads")[layers], source, dims, pinned["kv_heads"][layers])
     return Plan(
-        targets=targets, rank=rank, source=source, layers=layers, heads=heads, kv_heads=kv_heads,
-        neurons=top(scores.importance("neurons", rank)[layers], dims.ffn), channels=top(scores.importance("channels", rank), dims.hidden),
+        targets=targets, rank=rank, pins=pins, source=source, layers=layers, heads=heads, kv_heads=kv_heads,
+        neurons=top(worth("neurons")[layers], dims.ffn), channels=top(worth("channels"), dims.hidden),
     )  # fmt: skip
 
 
@@ -129,12 +145,12 @@ def top(scores: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.argsort(-scores, axis=-1, kind="stable")[..., :count], axis=-1)
 
 
-def top_heads(scores_LH: np.ndarray, source: Dims, dims: Dims) -> tuple[np.ndarray, np.ndarray]:
+def top_heads(scores_LH: np.ndarray, source: Dims, dims: Dims, pinned_LK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Kept query heads ``[L, H']`` and key-value heads ``[L, K']``: the best of each group, then the groups whose best sum highest."""
     grouped_LKG = scores_LH.reshape(len(scores_LH), source.kv_heads, source.group)
     best_LKG = top(grouped_LKG, dims.group)
     strength_LK = np.take_along_axis(grouped_LKG, best_LKG, axis=-1).sum(-1)
-    kv_LK = top(strength_LK, dims.kv_heads)
+    kv_LK = top(steered(strength_LK, pinned_LK), dims.kv_heads)
     kept_LKG = np.take_along_axis(best_LKG, kv_LK[..., None], axis=1) + kv_LK[..., None] * source.group
     return kept_LKG.reshape(len(scores_LH), dims.heads), kv_LK
 

@@ -23,7 +23,7 @@ from core.prune.surgery import kept_along, moves
 from core.score.criteria.registry import wanted
 from core.score.scoring import score_model
 from core.score.sites import sites_of
-from core.specs import RankSpec, ScoreSpec, Targets
+from core.specs import NO_PINS, Pins, RankSpec, ScoreSpec, Targets
 
 
 def plan_in_rounds(
@@ -34,6 +34,7 @@ def plan_in_rounds(
     targets: Targets,
     rank: RankSpec,
     progress: Progress | None = None,
+    pins: Pins = NO_PINS,
 ) -> Plan:
     """Choose what is kept in ``rank.rounds`` rounds of scoring and cutting; one round gives ``make_plan``'s plan.
 
@@ -47,24 +48,33 @@ def plan_in_rounds(
     """
     progress, plans = progress or Silent(), []
     progress.step("plan", 0, rank.rounds)
-    for plan in plans_of_rounds(model, config, blocks_NT, spec, targets, rank):
+    for plan in plans_of_rounds(model, config, blocks_NT, spec, targets, rank, pins):
         plans.append(plan)
         progress.step("plan", len(plans), rank.rounds)
     return plans[-1]
 
 
 def plans_of_rounds(
-    model: PreTrainedModel, config: Config, blocks_NT: np.ndarray, spec: ScoreSpec, targets: Targets, rank: RankSpec
+    model: PreTrainedModel,
+    config: Config,
+    blocks_NT: np.ndarray,
+    spec: ScoreSpec,
+    targets: Targets,
+    rank: RankSpec,
+    pins: Pins = NO_PINS,
 ) -> Iterator[Plan]:
-    """Yield the plan after each round: each keeps a part of what the one before keeps, the last meets ``targets``."""
+    """Yield the plan after each round: each keeps a part of what the one before keeps, the last meets ``targets``.
+
+    What is pinned to go goes first, as many of a round as go in it.
+    """
     source = dims_of(config)
-    check_plan(config, targets, rank)
+    check_plan(config, targets, rank, pins)
     plan = None
     for aim in aims(source, targets, rank.rounds):
         removed = (source.layers if plan is None else len(plan.layers)) - resized(source, aim).layers
         with as_cut(model, config, plan):
             scores = score_model(model, blocks_NT, needed(spec, rank, removed))
-        plan = keep_best(scores if plan is None else Rest(scores, plan), source, aim, rank)
+        plan = keep_best(scores if plan is None else Rest(scores, plan), source, aim, rank, pins)
         yield plan
 
 

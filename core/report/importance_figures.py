@@ -4,22 +4,45 @@ Layers run from left to right in every picture. Whatever the draft removes is ho
 Arrays carry their axes in their name: L layers, H query heads of a layer, N units of one kind.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from core.report.format import listed, number, plural
-from core.report.picture import CLEAR, NEUTRAL, SELECTED, SERIES, Picture, linear_colours, log_colours, plain, shades, ticks
+from core.report.picture import (
+    CLEAR,
+    NEUTRAL,
+    SELECTED,
+    SERIES,
+    Picture,
+    add_pins,
+    linear_colours,
+    log_colours,
+    pin_words,
+    pins_said,
+    plain,
+    shades,
+    ticks,
+)
 from core.score.agreement import ranks
 from core.score.criteria import criteria_of
 
-MOST_TARGETS = 2048
-"""Heads up to which each gets a click target; more such marks take seconds to draw, so there only the keyboard chooses."""
+FADED = 0.3
+"""Opacity of what is cut."""
 
 
-def layer_bars(scores: dict[str, np.ndarray], kept_L: np.ndarray) -> Picture:
+def layer_bars(
+    scores: dict[str, np.ndarray], kept_L: np.ndarray, *, pinned_L: np.ndarray | None = None, selected: Sequence[int] = ()
+) -> Picture:
     """Bars of each depth criterion in ``scores`` (by name), in panels with their own units; removed layers are hollow.
+
+    Args:
+        kept_L: True where the draft keeps the layer.
+        pinned_L: 1 for a layer that is pinned to stay, -1 for one pinned to go.
+        selected: layers to shade.
 
     A layer that may not be removed has no finite value and no bar.
 
@@ -40,11 +63,18 @@ def layer_bars(scores: dict[str, np.ndarray], kept_L: np.ndarray) -> Picture:
                 hovertemplate=f"layer %{{x}}, {word}<br>{about[measure].title.lower()} %{{y:.3g}}<extra></extra>",
             )  # fmt: skip
         _cut_off(figure, score_L, row)
+    for layer in selected:
+        figure.add_vrect(x0=layer - 0.5, x1=layer + 0.5, fillcolor=SELECTED, opacity=0.18, line_width=0, layer="below", name="selected")
+    if pinned_L is not None:
+        add_pins(figure, layers, np.zeros(len(layers)), pinned_L)
     plain(figure, 200 * len(scores) + 50).update_layout(barmode="overlay", margin={"t": 44})
     figure.update_xaxes(tickvals=ticks(len(layers), 32), range=[-0.6, len(layers) - 0.4])
     figure.update_xaxes(title_text="layer", row=len(scores), col=1)
     table = pd.DataFrame({"layer": layers} | {about[m].title: s for m, s in scores.items()} | {"kept": kept_L})
     gone = f"The draft removes {plural(int((~kept_L).sum()), 'layer')}." if not kept_L.all() else "The draft keeps all layers."
+    gone += pins_said(pinned_L, "layer")
+    if pinned_L is not None:
+        table["pinned"] = pin_words(pinned_L)
     return Picture(figure=figure, alt=" ".join([*(_layers_said(m, s) for m, s in scores.items()), gone]), table=table)
 
 
@@ -85,10 +115,12 @@ def head_map(
     *,
     group: int = 1,
     within_layer: bool = True,
-    selected: tuple[tuple[int, int], ...] = (),
+    selected: Sequence[tuple[int, int]] = (),
     undecided_LH: np.ndarray | None = None,
+    pinned_LH: np.ndarray | None = None,
+    overlay: bool = True,
 ) -> Picture:
-    """Heat map of the heads, faded and crossed where the draft cuts, with a click target on every cell.
+    """Heat map of the heads, hollow and crossed where the draft cuts.
 
     Args:
         score_LH: importance.
@@ -97,30 +129,28 @@ def head_map(
         within_layer: colour by the share of the layer's largest score, else by the score itself on a logarithmic scale.
         selected: (layer, head) pairs to ring.
         undecided_LH: heads that might as well be on the other side of the cut; each gets a small dot in its corner.
+        pinned_LH: 1 for a head that is pinned to stay, -1 for one pinned to go.
+        overlay: whether what is cut is shown; else every head has its colour.
     """
     L, H = score_LH.shape
     shade_LH, meaning = shades(score_LH, within_layer)
     colour_LH, scale = (shade_LH, linear_colours(shade_LH, meaning)) if within_layer else log_colours(shade_LH, meaning)
-    figure = go.Figure()
-    for kept, opacity in ((True, 1.0), (False, 0.3)):
-        figure.add_heatmap(
-            z=np.where(kept_LH == kept, colour_LH, np.nan).T.astype(np.float32),
-            coloraxis="coloraxis",
-            opacity=opacity,
-            hoverinfo="skip",
-            xgap=2,
-            ygap=2,
-        )
-    figure.add_trace(_crosses(~kept_LH))
+    figure, table = go.Figure(), head_table(score_LH, kept_LH)
+    filled_LH = kept_LH if overlay else np.ones_like(kept_LH)
+    figure.add_trace(_head_cells(colour_LH, table, filled_LH, pinned_LH))
+    if not filled_LH.all():
+        figure.add_trace(_head_cells(colour_LH, table, ~filled_LH, pinned_LH).update(opacity=FADED))
+        figure.add_trace(_crosses(~filled_LH))
     if undecided_LH is not None and undecided_LH.any():
         figure.add_trace(_dots(undecided_LH))
     for x, y in selected:
         figure.add_shape(type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"color": SELECTED, "width": 3}, name="selected")
-    if score_LH.size <= MOST_TARGETS:
-        figure.add_trace(_click_targets(score_LH, kept_LH))
+    if pinned_LH is not None:
+        layer_N, head_N = np.divmod(np.arange(L * H), H)
+        add_pins(figure, layer_N - 0.32, head_N - 0.3, pinned_LH.ravel())
     for edge in range(group, H if group > 1 else 0, group):
         figure.add_hline(y=edge - 0.5, line={"color": NEUTRAL, "width": 1.5})
-    plain(figure, max(260, min(34 * H, 640)) + 90).update_layout(coloraxis=scale, margin={"t": 40}, hoverdistance=-1, dragmode=None)
+    plain(figure, max(260, min(34 * H, 640)) + 90).update_layout(coloraxis=scale, margin={"t": 40}, dragmode=None)
     figure.update_xaxes(title_text="layer", tickvals=ticks(L, 32), range=[-0.5, L - 0.5], fixedrange=True)
     figure.update_yaxes(
         title_text="head" if group == 1 else f"head (KV groups of {group})",
@@ -129,10 +159,23 @@ def head_map(
         showgrid=False,
         fixedrange=True,
     )
-    table = head_table(score_LH, kept_LH)
     if undecided_LH is not None:
         table["undecided"] = undecided_LH.ravel()
-    return Picture(figure=figure, alt=_heads_said(score_LH, kept_LH), table=table)
+    if pinned_LH is not None:
+        table["pinned"] = pin_words(pinned_LH.ravel())
+    return Picture(figure=figure, alt=_heads_said(score_LH, kept_LH) + pins_said(pinned_LH, "head"), table=table, cells=(L, H))
+
+
+def _head_cells(colour_LH: np.ndarray, table: pd.DataFrame, shown_LH: np.ndarray, pinned_LH: np.ndarray | None) -> go.Heatmap:
+    """The cells of some heads, each with its story for who points at it."""
+    L, H = shown_LH.shape
+    fate = np.where(table["kept"], "kept", "pruned") if pinned_LH is None else pin_words(pinned_LH.ravel(), table["kept"].to_numpy())
+    story = np.stack([table["importance"], table["rank in layer"]], axis=1).reshape(L, H, 2).swapaxes(0, 1)
+    return go.Heatmap(
+        z=np.where(shown_LH, colour_LH, np.nan).T.astype(np.float32), coloraxis="coloraxis", xgap=2, ygap=2, hoverongaps=False,
+        customdata=story.astype(np.float32), text=fate.reshape(L, H).T,
+        hovertemplate=f"layer %{{x}}, head %{{y}}: %{{text}}<br>importance %{{customdata[0]:.4g}}<br>rank %{{customdata[1]}} of {H} in its layer<extra></extra>",
+    )  # fmt: skip
 
 
 def _crosses(cut_LH: np.ndarray) -> go.Scatter:
@@ -149,17 +192,6 @@ def _dots(undecided_LH: np.ndarray) -> go.Scatter:
     layer_N, head_N = np.nonzero(undecided_LH)
     marker = {"size": 7, "color": "#FFFFFF", "line": {"color": "#1C211E", "width": 1.5}}
     return go.Scatter(x=layer_N + 0.32, y=head_N - 0.3, mode="markers", name="undecided", marker=marker, hoverinfo="skip")
-
-
-def _click_targets(score_LH: np.ndarray, kept_LH: np.ndarray) -> go.Scatter:
-    """Invisible squares over the cells: a heat map itself tells nobody that it was clicked."""
-    table = head_table(score_LH, kept_LH)
-    return go.Scatter(
-        x=table["layer"], y=table["head"], mode="markers", name="head", marker={"symbol": "square", "size": 20, "color": CLEAR},
-        customdata=np.stack([table["importance"], table["rank in layer"]], axis=1), text=np.where(table["kept"], "kept", "pruned"),
-        hovertemplate=f"layer %{{x}}, head %{{y}}: %{{text}}<br>importance %{{customdata[0]:.4g}}<br>rank %{{customdata[1]}} of {score_LH.shape[1]} in its layer<extra></extra>",
-        selected={"marker": {"opacity": 0}}, unselected={"marker": {"opacity": 0}},
-    )  # fmt: skip
 
 
 def head_table(score_LH: np.ndarray, kept_LH: np.ndarray) -> pd.DataFrame:

@@ -29,6 +29,8 @@ class Picture:
     """What the chart shows and what follows from it, for a screen reader."""
     table: pd.DataFrame
     """The same numbers, a row a mark."""
+    cells: tuple[int, int] | None = None
+    """Columns and rows of a map with a unit in each cell, at whole numbers from 0; None for other charts."""
 
 
 def plain(figure: go.Figure, height: int) -> go.Figure:
@@ -40,6 +42,35 @@ def plain(figure: go.Figure, height: int) -> go.Figure:
     figure.update_xaxes(showgrid=False, zeroline=False, ticks="outside", ticklen=4, tickcolor=NEUTRAL, title_standoff=8, automargin=True)
     figure.update_yaxes(zeroline=False, ticks="outside", ticklen=4, tickcolor=NEUTRAL, title_standoff=12, automargin=True)
     return figure
+
+
+PIN_SYMBOLS = {1: ("diamond", "pinned to stay"), -1: ("x", "pinned to go")}
+"""What a pin says -> the mark that shows it, and its name; the marks are white with a dark rim, which shows on every colour."""
+
+
+def add_pins(figure: go.Figure, x_N: np.ndarray, y_N: np.ndarray, pinned_N: np.ndarray) -> None:
+    """Mark what is pinned: ``pinned_N`` is 1 for a unit that stays, -1 for one that goes, 0 for one that is free."""
+    for sign, (symbol, word) in PIN_SYMBOLS.items():
+        if (here := pinned_N == sign).any():
+            marker = {"symbol": symbol, "size": 9, "color": "#FFFFFF", "line": {"color": "#1C211E", "width": 1.5}}
+            figure.add_scatter(x=x_N[here], y=y_N[here], mode="markers", name=word, marker=marker, hoverinfo="skip", cliponaxis=False)
+
+
+def pins_said(pinned: np.ndarray | None, noun: str) -> str:
+    """How many units are pinned; empty if none is."""
+    if pinned is None or not pinned.any():
+        return ""
+    counts = ((int((pinned == sign).sum()), word, symbol) for sign, (symbol, word) in PIN_SYMBOLS.items())
+    parts = [f"{count} {word} ({symbol})" for count, word, symbol in counts if count]
+    return f" Of the {noun}s, {' and '.join(parts)} by hand."
+
+
+def pin_words(pinned_N: np.ndarray, kept_N: np.ndarray | None = None) -> np.ndarray:
+    """What became of every unit: whether it is pinned, and if not, whether it is kept (nothing where that is not asked)."""
+    free = np.full(pinned_N.shape, "", object) if kept_N is None else np.where(kept_N, "kept", "pruned").astype(object)
+    for sign, (_, word) in PIN_SYMBOLS.items():
+        free[pinned_N == sign] = word
+    return free
 
 
 def ticks(n: int, most: int = 16) -> list[int]:

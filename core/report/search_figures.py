@@ -155,6 +155,17 @@ def _axis(figure: go.Figure, place: int, name: str, column: pd.Series) -> None:
         )
 
 
+def marks_of(picture: Picture) -> list[tuple[int, float, float]]:
+    """Number, x and y of every mark that stands for a measured candidate."""
+    return [
+        (int(number), float(x), float(y))
+        for trace in picture.figure.data
+        if trace.customdata is not None
+        for number, x, y in zip(trace.customdata, trace.x, trace.y, strict=True)
+        if number is not None
+    ]
+
+
 def shape_said(row: Row, source: Dims) -> str:
     """A candidate's sizes in a few words, only what is cut."""
     found = sizes_of(row, source)

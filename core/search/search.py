@@ -23,7 +23,7 @@ from core.search.choose import estimator, next_batch
 from core.search.damage import AXES, Remembered, losses_of
 from core.search.ledger import FIGURES, Row
 from core.search.space import Candidate, candidates
-from core.specs import RankSpec, SearchSpec
+from core.specs import NO_PINS, Pins, RankSpec, SearchSpec
 
 PHASE = "search"
 
@@ -41,16 +41,16 @@ class Pool:
     """See ``core.search.damage.losses_of``."""
 
 
-def pool_of(scores: Scores, config: Config, spec: SearchSpec, rank: RankSpec) -> Pool:
+def pool_of(scores: Scores, config: Config, spec: SearchSpec, rank: RankSpec, pins: Pins = NO_PINS) -> Pool:
     """Everything under the budget, planned.
 
     Raises:
-        UserError: the budget leaves no candidate, or ``rank`` asks for what was not measured or protects more layers than stay in any.
+        UserError: the budget leaves no candidate, or ``rank`` asks for what was not measured, or more is protected or pinned than any keeps.
     """
     remembered, found, plans, complaint = Remembered(scores), [], [], ""
     for candidate in candidates(config, spec):
         try:
-            plans.append(make_plan(remembered, config, candidate.targets, rank))
+            plans.append(make_plan(remembered, config, candidate.targets, rank, pins))
             found.append(candidate)
         except UserError as error:
             complaint = str(error)

@@ -1,9 +1,13 @@
 """A small model and its scores in the test's workspace, made without running a model."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
+from streamlit.proto.WidgetStates_pb2 import WidgetStates
+from streamlit.runtime.state.session_state import STREAMLIT_INTERNAL_KEY_PREFIX
 from streamlit.testing.v1 import AppTest
 
 from app.state import Draft
@@ -77,4 +81,27 @@ def said(at: AppTest) -> str:
 
 def charts(at: AppTest) -> list[str]:
     """Alternative text of every chart on the page."""
-    return [chart.proto.alt for chart in at.get("plotly_chart")]
+    return [data["alt"] for data in _charts(at).values()]
+
+
+def figure(at: AppTest, name: str | None = None) -> Any:
+    """The Plotly figure of a chart: the first of the page, or that of a name."""
+    found = _charts(at)
+    return found[next(iter(found)) if name is None else name]["figure"]
+
+
+def _charts(at: AppTest) -> dict[str, dict[str, Any]]:
+    """What the component is given, by the chart's name."""
+    return {data["name"]: data for chart in at.get("bidi_component") for data in [json.loads(chart.proto.json)]}  # type: ignore[attr-defined]
+
+
+def select(at: AppTest, name: str, x: tuple[float, float], y: tuple[float, float]) -> AppTest:
+    """Do what a box on a chart in the browser does (a click if it has no extent): the app tester has no gesture for it."""
+    chart = next(chart for chart in at.get("bidi_component") if json.loads(chart.proto.json)["name"] == name)  # type: ignore[attr-defined]
+    states = WidgetStates()
+    widget = states.widgets.add()
+    widget.id = f"{STREAMLIT_INTERNAL_KEY_PREFIX}_{chart.proto.id}__events"  # type: ignore[attr-defined]
+    widget.json_trigger_value = json.dumps([{"event": "area", "value": [*x, *y]}])
+    at._run(widget_state=states)
+    assert not at.exception, at.exception
+    return at

@@ -1,6 +1,5 @@
 """The Compare page: empty, with one run, with several, and with one's own prompt."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from core.runs import control
 from core.runs.folder import Run, all_runs
 from core.specs import DistillSpec, RunSpec
 from core.workspace import ROOT, room
+from tests.app.ready import charts, figure
 from tests.app.test_distill_page import CONFIG, labels, said
 from tests.synthetic_runs import SPEC, make_run
 
@@ -43,7 +43,7 @@ def test_one_run_shows_three_models_with_units_and_the_alt_text_tells_the_point(
     assert sizes["model"].tolist() == ["Teacher", "Pruned, not retrained", "Distilled"]
     assert sizes["parameters"].tolist() == ["135 M", "107 M", "107 M"]
     assert quality["above the teacher"].tolist() == ["–", "1.96 nats", "0.580 nats"]
-    assert "0.580 nats above the teacher" in at.get("plotly_chart")[0].proto.alt
+    assert "0.580 nats above the teacher" in charts(at)[0]
 
 
 def test_the_other_domain_is_one_click_away() -> None:
@@ -72,7 +72,7 @@ def test_several_runs_show_only_what_differs() -> None:
     recipe = at.table[2].value
     assert recipe["setting"].tolist() == ["distill.steps"]
     assert at.table[0].value["run"].tolist() == ["–", "A", "A", "B", "B"]
-    names = {trace["name"] for trace in json.loads(at.get("plotly_chart")[0].proto.spec)["data"] if trace.get("name")}
+    names = {trace["name"] for trace in figure(at)["data"] if trace.get("name")}
     assert {"Teacher", "A, distilled", "B, distilled"} <= names
 
 

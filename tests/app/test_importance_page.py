@@ -2,25 +2,24 @@
 
 import base64
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from streamlit.proto.WidgetStates_pb2 import WidgetStates
 
 from app.cached import card
 from app.state import Draft
 from app.subject import subject_of
+from core.plan.pins import written
 from core.report.format import number
 from core.score import store
 from core.score.agreement import ranks
 from core.score.confidence import confidence
 from core.score.criteria import criteria_of
-from core.specs import RankSpec, ScoreSpec, Targets
-from tests.app.ready import charts, draft_in, make_model, make_scores, open_page, rerun, said
+from core.specs import Pins, RankSpec, ScoreSpec, Targets
+from tests.app.ready import charts, draft_in, figure, make_model, make_scores, open_page, rerun, said, select
 
 CUT = Targets(num_hidden_layers=3, intermediate_size=30, num_attention_heads=3, num_key_value_heads=3, hidden_size=18)
 
@@ -161,7 +160,7 @@ def test_a_head_is_chosen_from_the_keyboard(draft: Draft) -> None:
 
 def test_clicked_heads_are_ringed_and_summed_up(draft: Draft) -> None:
     at = open_page("importance", dataclasses.replace(draft, targets=CUT), view="Heads")
-    select(at, [(1, 2), (1, 3), (4, 0)])
+    select(at, "heads", (0.6, 1.4), (1.6, 4.4))
     shown = {metric.label: metric.value for metric in at.metric}
     assert shown["Selected"] == "3 heads"
     assert len([shape for shape in figure(at)["layout"]["shapes"] if shape["type"] == "rect"]) == 3
@@ -229,7 +228,7 @@ def test_the_neighbours_of_a_unit_stand_beside_it_in_rank(draft: Draft) -> None:
 
 def test_one_neuron_of_the_chosen_layer_is_shown(draft: Draft) -> None:
     at = open_page("importance", draft, view="Neurons")
-    at.slider(key="w_neuron_layer").set_value(2)
+    at.number_input(key="w_neuron_layer").set_value(2)
     at.number_input(key="w_neuron_unit").set_value(31)
     rerun(at)
     shown = {metric.label: metric.value for metric in at.metric}
@@ -244,9 +243,80 @@ def test_the_cut_curve_of_neurons_shades_the_undecided(draft: Draft) -> None:
     assert band[0]["x0"] < 18.5 < band[0]["x1"]
 
 
-def figure(at: object) -> Any:
-    """The first chart of the page."""
-    return json.loads(at.get("plotly_chart")[0].proto.spec)  # type: ignore[attr-defined]
+def test_a_clicked_head_is_pinned_the_plan_follows_and_undo_takes_it_back(draft: Draft) -> None:
+    cut = dataclasses.replace(draft, targets=dataclasses.replace(CUT, num_hidden_layers=None))
+    at = open_page("importance", cut, view="Heads")
+    subject = subject_of(cut, card(draft.model), store.all_scores()[0])
+    layer, head = np.argwhere(~subject.masks["heads"])[0].tolist()
+    select(at, "heads", (layer, layer), (head, head))
+    at.button(key="pin_heads_keep").click()
+    rerun(at)
+    pinned = draft_in(at)
+    assert pinned.pins == Pins(keep_heads=(f"{layer}.{head}",))
+    after = subject_of(pinned, card(draft.model), store.all_scores()[0]).masks["heads"]
+    assert after[layer, head]
+    assert after.sum() == subject.masks["heads"].sum()
+    marks = next(trace for trace in figure(at, "heads")["data"] if trace.get("name") == "pinned to stay")
+    assert (round(values(marks["x"])[0]), round(values(marks["y"])[0])) == (layer, head)
+    assert f"--keep-heads {layer}.{head}" in said(at)
+    assert at.button(key="pin_heads_keep").disabled
+    at.button(key="undo").click()
+    rerun(at)
+    assert draft_in(at) == cut
+
+
+@pytest.mark.parametrize(
+    ("view", "chart", "x", "y", "axis", "expected"),
+    [
+        ("Layers", "layers", (1.2, 3.4), (0, 1), "layers", ("2-3",)),
+        ("Heads", "heads", (1, 1), (1.5, 3.5), "heads", ("1.2-3",)),
+        ("Neurons", "neurons", (4, 4), (1.25, 1.25), "neurons", None),
+        ("Embedding", "channels_curve", (1, 2.5), (0, 1), "channels", None),
+    ],
+)
+def test_what_is_boxed_can_be_pinned_to_go_and_freed_again(
+    draft: Draft, view: str, chart: str, x: tuple[float, float], y: tuple[float, float], axis: str, expected: tuple[str, ...] | None
+) -> None:
+    at = open_page("importance", draft, view=view)
+    select(at, chart, x, y)
+    at.button(key=f"pin_{axis}_prune").click()
+    rerun(at)
+    found = getattr(draft_in(at).pins, f"prune_{axis}")
+    if expected is None:
+        scores = store.all_scores()[0].importance(axis, RankSpec())
+        best = int(np.argmax(scores[4])) if axis == "neurons" else np.sort(np.argsort(-scores)[:2])
+        expected = (f"4.{best}",) if axis == "neurons" else written(np.isin(np.arange(24), best))
+    assert found == expected
+    assert at.warning, "nothing is cut yet, so nothing can be pinned to go"
+    at.button(key=f"pin_{axis}_None").click()
+    rerun(at)
+    assert draft_in(at).pins == Pins()
+    assert not at.warning
+
+
+def test_a_selection_is_typed_and_a_typing_error_is_told_in_a_sentence(draft: Draft) -> None:
+    at = open_page("importance", draft, view="Heads")
+    at.text_input(key="w_chosen_heads").set_value("1.2-3, 4.0")
+    rerun(at)
+    assert {metric.label: metric.value for metric in at.metric}["Selected"] == "3 heads"
+    for text, told in (("9.0", "The model has no 9.0"), ("two", "Must hold layer and number"), ("3.4-2", "got '3.4-2'")):
+        at.text_input(key="w_chosen_heads").set_value(text)
+        rerun(at)
+        assert told in at.error[0].value
+        assert at.text_input(key="w_chosen_heads").value == "1.2-3, 4.0"
+
+
+def test_pins_that_cannot_be_met_are_told_and_can_be_cleared(draft: Draft) -> None:
+    at = open_page(
+        "importance", dataclasses.replace(draft, targets=CUT, pins=Pins(keep_heads=("0-1.0",), keep_layers=("0-3",))), view="Heads"
+    )
+    assert not at.warning, "a draft that is no draft is not opened"
+    at = open_page("importance", dataclasses.replace(draft, targets=CUT, pins=Pins(keep_layers=("0-3",))), view="Heads")
+    assert "4 layers are pinned to stay, but the target keeps 3" in at.warning[0].value
+    at.button(key="clear_pins").click()
+    rerun(at)
+    assert not at.warning
+    assert draft_in(at).pins == Pins()
 
 
 def values(numbers: Any) -> list[int]:
@@ -254,13 +324,3 @@ def values(numbers: Any) -> list[int]:
     if isinstance(numbers, dict):
         return np.frombuffer(base64.b64decode(numbers["bdata"]), numbers["dtype"]).tolist()
     return list(numbers)
-
-
-def select(at: object, cells: list[tuple[int, int]]) -> None:
-    """Do what a box selection in the browser does: the app tester has no gesture for it."""
-    states = WidgetStates()
-    widget = states.widgets.add()
-    widget.id = at.get("plotly_chart")[0].proto.id  # type: ignore[attr-defined]
-    points = [{"x": x, "y": y} for x, y in cells]
-    widget.string_value = json.dumps({"selection": {"points": points, "point_indices": [], "box": [], "lasso": []}})
-    at._run(widget_state=states)  # type: ignore[attr-defined]

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import history
 from app.state import Draft
 from core.files import read_json
-from core.specs import Targets
+from core.specs import Pins, RankSpec, Targets
 from core.workspace import room
 from tests.app.ready import draft_in, make_model, open_page, rerun, said
 
@@ -61,6 +65,85 @@ def test_another_model_begins_a_new_history(tmp_path: Path) -> None:
     at.switch_page("../pages/3_targets.py")
     rerun(at)
     assert at.button(key="undo").disabled
+
+
+def sized(at: AppTest, layers: int) -> AppTest:
+    at.slider(key="w_layers").set_value(layers)
+    return rerun(at)
+
+
+def test_undo_and_redo_survive_a_reload(tmp_path: Path) -> None:
+    at = open_page("targets", Draft(model=str(make_model(tmp_path / "small"))))
+    for layers in (4, 3):
+        sized(at, layers)
+    again = open_page("targets", draft_in(at))
+    for layers in (4, 5):
+        again.button(key="undo").click()
+        assert rerun(again).slider(key="w_layers").value == layers
+    assert again.button(key="undo").disabled
+    fresh = open_page("targets", draft_in(again))
+    for layers in (4, 3):
+        fresh.button(key="redo").click()
+        assert rerun(fresh).slider(key="w_layers").value == layers
+    assert fresh.button(key="redo").disabled
+
+
+def test_a_change_after_undo_is_a_branch_and_redo_follows_the_way_back(tmp_path: Path) -> None:
+    at = open_page("targets", Draft(model=str(make_model(tmp_path / "small"))))
+    sized(at, 4)
+    at.button(key="undo").click()
+    sized(rerun(at), 2)
+    first, four, two = history.read().values()
+    assert (four.parent, two.parent) == (first.key, first.key)
+    assert history.family(history.read(), two.key) == [first, four, two]
+    at.button(key="undo").click()
+    rerun(at)
+    at.button(key="redo").click()
+    assert rerun(at).slider(key="w_layers").value == 2
+
+
+def test_the_same_draft_reached_twice_is_two_versions_and_undo_goes_back_the_way_it_came(tmp_path: Path) -> None:
+    at = open_page("targets", Draft(model=str(make_model(tmp_path / "small"))))
+    for layers in (4, 3, 4, 2):
+        sized(at, layers)
+    for layers in (4, 3, 4, 5):
+        at.button(key="undo").click()
+        assert rerun(at).slider(key="w_layers").value == layers
+
+
+def test_a_version_is_named_and_gone_back_to(tmp_path: Path) -> None:
+    at = open_page("targets", Draft(model=str(make_model(tmp_path / "small"))))
+    sized(at, 4)
+    version = list(history.read().values())[-1]
+    history.rename(version.key, "gentle")
+    sized(at, 3)
+    at.session_state["versions"] = True
+    rerun(at)
+    button = at.button(key=f"version_{version.key}")
+    assert "gentle" in button.label
+    assert "layers 4" in button.label
+    button.click()
+    assert rerun(at).slider(key="w_layers").value == 4
+
+
+def test_torn_lines_of_the_history_are_passed_over(tmp_path: Path) -> None:
+    key = history.add("b2-one", None)
+    with history.file().open("a") as file:
+        file.write('{"version": "x"\n[]\n{"version": 3}\n')
+    assert list(history.read()) == [key]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (None, Draft(), "the beginning"),
+        (Draft(), Draft(targets=Targets(num_hidden_layers=3)), "layers 3"),
+        (Draft(targets=Targets(num_hidden_layers=3)), Draft(), "layers as in the model"),
+        (Draft(), Draft(rank=RankSpec(heads="wanda"), pins=Pins(keep_heads=("1.0",))), "heads by wanda and pins"),
+    ],
+)
+def test_a_step_is_told_in_a_few_words(before: Draft | None, after: Draft, told: str) -> None:
+    assert history.said(before, after) == told
 
 
 def test_drafts_are_stored_under_the_hash_of_their_content(tmp_path: Path) -> None:

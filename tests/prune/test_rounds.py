@@ -24,7 +24,7 @@ from core.runs.steps import plan_step
 from core.score.criteria import criteria_of
 from core.score.scoring import score_model
 from core.score.store import Scores
-from core.specs import DataSpec, RankSpec, RunSpec, ScoreSpec, Targets, TextSpec
+from core.specs import DataSpec, Pins, RankSpec, RunSpec, ScoreSpec, Targets, TextSpec
 from tests.tiny import random_blocks, save_tiny, tiny_config, tiny_model
 from tests.whole.conftest import write_text
 
@@ -65,6 +65,23 @@ def test_what_is_gone_stays_away_and_the_last_plan_meets_the_targets(kind: str, 
         assert 0 in plan.layers
     last = plans[-1]
     assert (len(last.layers), last.kv_heads.shape[1], last.heads.shape[1], last.neurons.shape[1], len(last.channels)) == (2, 2, 2, 13, 12)
+
+
+def test_pins_hold_in_every_round_and_what_must_go_goes_as_soon_as_it_may() -> None:
+    model, pins = tiny_model(), Pins(keep_heads=("4.5",), keep_neurons=("4.7",), prune_layers=("0-2",), prune_channels=("3-9",))
+    plans = list(plans_of_rounds(model, model.config.to_dict(), BLOCKS_NT, SPEC, ALL, RankSpec(rounds=3), pins))
+    for before, after in itertools.pairwise(plans):
+        for name, mask in keep_masks(after).items():
+            assert (mask <= keep_masks(before)[name]).all(), name
+    for plan in plans:
+        masks = keep_masks(plan)
+        assert masks["heads"][4, 5]
+        assert masks["neurons"][4, 7]
+        assert set(plan.layers) >= {3, 4}, "of the others, one goes in every round"
+        assert masks["channels"][3:10].sum() == max(7 - (24 - len(plan.channels)), 0)
+    last = plans[-1]
+    assert last.layers.tolist() == [3, 4]
+    assert (last.kv_heads.shape[1], last.heads.shape[1], last.neurons.shape[1], len(last.channels)) == (2, 2, 13, 12)
 
 
 def test_sizes_lie_on_a_straight_line() -> None:

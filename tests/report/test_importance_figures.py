@@ -34,16 +34,39 @@ def test_kept_and_pruned_cells_share_the_map_between_them() -> None:
     assert (pruned == ~KEPT_LH).all()
 
 
-def test_every_head_can_be_clicked_and_tells_its_layer_and_head() -> None:
-    targets = trace(head_map(SCORE_LH, KEPT_LH), "head")
-    assert sorted(zip(targets.x, targets.y, strict=True)) == [(layer, head) for layer in range(L) for head in range(H)]
-    assert targets.marker.color == CLEAR
+def test_every_head_is_a_cell_that_tells_its_fate() -> None:
+    picture = head_map(SCORE_LH, KEPT_LH)
+    kept, cut = picture.figure.data[:2]
+    assert picture.cells == (L, H)
+    for cells, shown_LH in ((kept, KEPT_LH), (cut, ~KEPT_LH)):
+        np.testing.assert_array_equal(np.isfinite(np.array(cells.z, float)).T, shown_LH)
+        np.testing.assert_allclose(np.array(cells.customdata, float)[..., 0].T, SCORE_LH, rtol=1e-6)
+    assert (np.where(KEPT_LH, "kept", "pruned") == np.array(kept.text).T).all()
 
 
-def test_a_map_too_large_for_click_targets_is_drawn_without_them() -> None:
-    many_LH = RNG.random((80, 64))
-    figure = head_map(many_LH, many_LH > 0.5).figure
-    assert len(figure.data) == 3
+def test_without_the_overlay_every_head_has_its_full_colour() -> None:
+    figure = head_map(SCORE_LH, KEPT_LH, overlay=False).figure
+    assert np.isfinite(np.array(figure.data[0].z, float)).all()
+    assert not [trace for trace in figure.data if trace.name == "pruned"]
+
+
+def test_pinned_heads_carry_their_own_mark_and_are_told() -> None:
+    pinned_LH = RNG.choice([-1, 0, 1], (L, H)).astype(np.int8)
+    picture = head_map(SCORE_LH, KEPT_LH, pinned_LH=pinned_LH)
+    for sign, name in ((1, "pinned to stay"), (-1, "pinned to go")):
+        marks = trace(picture, name)
+        found = {(round(x), round(y)) for x, y in zip(marks.x, marks.y, strict=True)}
+        assert found == {tuple(cell) for cell in np.argwhere(pinned_LH == sign)}
+    assert len({trace(picture, name).marker.symbol for name in ("pinned to stay", "pinned to go")}) == 2
+    assert f"{(pinned_LH > 0).sum()} pinned to stay" in picture.alt
+    assert not [one for one in head_map(SCORE_LH, KEPT_LH, pinned_LH=np.zeros((L, H), np.int8)).figure.data if "pinned" in str(one.name)]
+
+
+def test_pinned_layers_are_marked_and_selected_ones_shaded() -> None:
+    picture = layer_bars({"bi": RNG.random(L)}, np.ones(L, bool), pinned_L=np.array([0, 1, 0, -1, 0]), selected=[2])
+    assert list(trace(picture, "pinned to stay").x) == [1]
+    assert list(trace(picture, "pinned to go").x) == [3]
+    assert [(shape.x0, shape.x1) for shape in picture.figure.layout.shapes] == [(1.5, 2.5)]
 
 
 @pytest.mark.parametrize(("group", "lines"), [(1, 0), (2, 2), (3, 1)])

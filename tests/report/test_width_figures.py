@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from core.plan.plan import top
 from core.report.picture import log_ticks
-from core.report.width_figures import cut_curve, kept_share, neuron_map, score_histogram, sorted_bins
+from core.report.width_figures import binned, cut_curve, kept_share, neuron_map, places_between, score_histogram
 
 RNG = np.random.default_rng(1)
 SCORE_LF = RNG.lognormal(size=(5, 40))
@@ -13,7 +14,7 @@ KEPT_L = np.array([True, True, False, True, True])
 
 @pytest.mark.parametrize("bins", [1, 7, 40, 256])
 def test_bins_fall_from_left_to_right_and_keep_the_sum(bins: int) -> None:
-    bins_LQ = sorted_bins(SCORE_LF, bins)
+    bins_LQ = binned(-np.sort(-SCORE_LF, axis=1), bins)
     sizes = np.diff(np.linspace(0, 40, min(bins, 40) + 1).astype(int))
     assert bins_LQ.shape == (5, min(bins, 40))
     assert (np.diff(bins_LQ, axis=1) <= 1e-12).all()
@@ -22,6 +23,42 @@ def test_bins_fall_from_left_to_right_and_keep_the_sum(bins: int) -> None:
 
 def test_the_kept_share_is_that_of_the_largest() -> None:
     assert kept_share(np.array([[1.0, 5.0, 4.0]]), 2).tolist() == [0.9]
+
+
+def test_the_kept_share_heeds_pins() -> None:
+    pinned_LN = np.array([[1, -1, 0]])
+    assert kept_share(np.array([[1.0, 5.0, 4.0]]), 2, pinned_LN).tolist() == [0.5]
+
+
+def test_pins_are_marked_on_the_curve_and_the_cut_stands_behind_the_last_free_unit_that_stays() -> None:
+    pinned_N = np.zeros(40, np.int8)
+    order = np.argsort(-SCORE_LF[0])
+    pinned_N[order[[0, 39]]] = [-1, 1]
+    picture = cut_curve(SCORE_LF[0], 30, "neurons", pinned_N=pinned_N)
+    marks = {trace.name: list(trace.x) for trace in picture.figure.data if trace.name.startswith("pinned")}
+    assert marks == {"pinned to stay": [40], "pinned to go": [1]}
+    assert picture.table["kept"].tolist() == [False] + [True] * 29 + [False] * 9 + [True]
+    assert picture.figure.layout.shapes[-1].x0 == 30.5
+    assert "1 pinned to stay (diamond) and 1 pinned to go (x) by hand" in picture.alt
+
+
+def test_a_slice_of_the_map_leads_to_its_neurons_and_a_pinned_neuron_to_its_slice() -> None:
+    for first, last in ((0, 1), (3, 3), (38, 39)):
+        assert places_between((first + 0.5) * 2.5, (last + 0.5) * 2.5, 40) == range(first, last + 1)
+    assert places_between(3.0, 3.1, 40) == range(0)
+    assert len(places_between(0, 100, 14336)) == 14336
+    pinned_LF = np.zeros((5, 40), np.int8)
+    pinned_LF[3, np.argsort(-SCORE_LF[3])[7]] = 1
+    mark = next(trace for trace in neuron_map(SCORE_LF, 30, KEPT_L, pinned_LF=pinned_LF).figure.data if trace.name == "pinned to stay")
+    assert round(float(mark.x[0])) == 3
+    assert places_between(float(mark.y[0]), float(mark.y[0]), 40) == range(7, 8)
+
+
+def test_a_pinned_unit_stays_in_the_figures_as_it_does_in_the_plan() -> None:
+    pinned_N = np.random.default_rng(3).choice([-1, 0, 0, 0, 1], 40).astype(np.int8)
+    table = cut_curve(SCORE_LF[1], 20, "neurons", pinned_N=pinned_N).table
+    steered = np.where(pinned_N > 0, np.inf, np.where(pinned_N < 0, -np.inf, SCORE_LF[1]))
+    assert sorted(table["index"][table["kept"]]) == top(steered, 20).tolist()
 
 
 def test_the_map_marks_the_cut_and_crosses_removed_layers() -> None:

@@ -1,0 +1,58 @@
+// A Plotly chart that is updated in place: zoom, hover and hidden series survive new data, which Streamlit's own chart loses.
+// Where the page asks for it, a click or a box tells the page what part of the chart was meant.
+const library = (window.__coppicePlotly ??= new Promise((resolve, reject) => {
+  if (window.Plotly) return resolve(window.Plotly);
+  const script = document.createElement("script");
+  script.src = new URL("app/static/plotly.min.js", document.baseURI).href;
+  script.onload = () => resolve(window.Plotly);
+  script.onerror = reject;
+  document.head.appendChild(script);
+}));
+
+function themed(layout, element, data) {
+  const style = getComputedStyle(element);
+  const value = (name) => style.getPropertyValue(name).trim();
+  const line = value("--st-border-color");
+  const axes = Object.keys(layout).filter((key) => /^[xy]axis/.test(key));
+  const look = Object.fromEntries(axes.map((key) => [key, { gridcolor: line, linecolor: line, ...layout[key] }]));
+  return {
+    uirevision: data.name, ...layout, ...look, template: undefined, autosize: true, dragmode: data.selectable ? "select" : layout.dragmode,
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    colorway: layout.colorway ?? value("--st-chart-categorical-colors").split(/,(?![^(]*\))/),
+    font: { family: value("--st-font"), color: value("--st-text-color"), size: 13 },
+    hoverlabel: { bgcolor: value("--st-background-color"), bordercolor: line, font: { color: value("--st-text-color") } },
+  };
+}
+
+function listen(chart, Plotly) {
+  const ends = (pair) => [Math.min(...pair), Math.max(...pair)];
+  chart.on("plotly_click", ({ points: [point] }) => chart.tell([point.x, point.x, point.y, point.y]));
+  chart.on("plotly_selected", (event) => {
+    if (!event?.range) return;
+    const [x, y] = Object.keys(event.range).sort().map((axis) => ends(event.range[axis]));
+    Plotly.relayout(chart, { selections: [] }); // what is selected is drawn by the page itself
+    chart.tell([...x, ...y]);
+  });
+}
+
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component;
+  const chart = parentElement.querySelector(".coppice-chart");
+  let mounted = true;
+  chart.setAttribute("aria-label", data.alt);
+  chart.tell = (area) => setTriggerValue("area", area);
+  chart.style.height = `${data.figure.layout.height}px`;
+  library.then(
+    async (Plotly) => {
+      if (!mounted) return;
+      await Plotly.react(chart, data.figure.data, themed(data.figure.layout, chart, data), data.config);
+      if (data.selectable && !chart.listens) listen(chart, Plotly);
+      chart.listens = data.selectable;
+    },
+    () => (chart.textContent = `The chart could not be loaded. ${data.alt}`),
+  );
+  return () => {
+    mounted = false;
+    if (window.Plotly) window.Plotly.purge(chart);
+  };
+}
