@@ -26,15 +26,17 @@ FLAGS = {
     "evaluate.batch_size": "evaluate-batch-size",
     "evaluate.prompts": "prompt",
     "stages": "stage",
+    "goal.dtype": "weights-dtype",
+    "goal.batch": "sequences",
 }
 """Fields whose flag is not simply their own name."""
 
 PARTS = {
     "score": ("model", "data", "score", "device", "name"),
-    "preview": ("model", "data", "score", "rank", "targets", "pins", "device", "name"),
+    "preview": ("model", "data", "score", "rank", "targets", "goal", "pins", "device", "name"),
     "search": ("model", "data", "score", "rank", "pins", "search", "device", "name"),
-    "prune": ("model", "data", "score", "rank", "targets", "pins", "evaluate", "device", "name", "output"),
-    "distill": ("model", "teacher", "data", "score", "rank", "targets", "pins", "distill", "evaluate", "device", "name", "output"),
+    "prune": ("model", "data", "score", "rank", "targets", "goal", "pins", "evaluate", "device", "name", "output"),
+    "distill": ("model", "teacher", "data", "score", "rank", "targets", "goal", "pins", "distill", "evaluate", "device", "name", "output"),
     "family": ("model", "stages", "lineage", "data", "score", "rank", "distill", "evaluate", "device", "name"),
     "evaluate": ("model", "against", "data", "evaluate", "device", "name"),
     "generate": ("model", "against", "evaluate", "device", "name"),

@@ -229,6 +229,37 @@ class Targets(Spec):
         return positive(**self.to_dict())
 
 
+GOAL_MEASURES = ("parameters", "non_embedding", "weights", "memory", "flops")
+GOAL_SHAPES = ("ffn", "depth", "width", "balanced", "attention", "all")
+WEIGHT_DTYPES = ("float32", "bfloat16", "float16", "int8", "int4")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal(Spec):
+    """A size to stay within, from which the targets are found (``core.plan.goals``)."""
+
+    at_most: str = ""
+    """A limit, such as 107.6M, 200MB or 80% of the whole model; targets that are named stay, the others are found. Empty sets no goal."""
+    measure: str = "parameters"
+    """What is limited: parameters, non_embedding (parameters), weights (bytes), memory (weights and key-value cache), or flops (a token)."""
+    shape: str = "ffn"
+    """What shrinks, each in proportion: ffn, depth, width (hidden, FFN), balanced (layers, FFN), attention (key-value heads, FFN), or all."""
+    multiple: int = 64
+    """FFN and hidden sizes are multiples of this, or of the largest part of it that the model is wide enough for; 1 takes any size."""
+    dtype: str = "bfloat16"
+    """Number format of the weights that are counted in bytes."""
+    context: int = 4096
+    """Tokens in the key-value cache, and before the token whose FLOPs are counted."""
+    batch: int = 1
+    """Sequences in the key-value cache."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        found = (
+            one_of(GOAL_MEASURES, measure=self.measure) + one_of(GOAL_SHAPES, shape=self.shape) + one_of(WEIGHT_DTYPES, dtype=self.dtype)
+        )
+        return found + positive(multiple=self.multiple, context=self.context, batch=self.batch)
+
+
 def stage_targets(stage: str) -> Targets:
     """Read the targets of a family's member, ``num_hidden_layers=24,intermediate_size=1152``.
 
@@ -434,6 +465,7 @@ class RunSpec(Spec):
     score: ScoreSpec = ScoreSpec()
     rank: RankSpec = RankSpec()
     targets: Targets = Targets()
+    goal: Goal = Goal()
     pins: Pins = Pins()
     search: SearchSpec = SearchSpec()
     distill: DistillSpec = DistillSpec()
