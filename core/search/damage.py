@@ -3,7 +3,7 @@
 The estimate of the divergence from the teacher is a sum over the axes, ``KL ~ sum_a w_a x_a + v_a x_a^2`` with no negative
 weight, where ``x_a`` is what a plan loses: of the layers the summed rise of the loss when each was left out alone, of heads,
 neurons and channels the share of the importance in the layers that stay. The weights are least squares on relative errors,
-drawn towards a prior whose proportions come from the embedded model and whose scale is the measured candidates' own.
+drawn towards a prior whose proportions are a guess (channels hurt most) and whose scale is the measured candidates' own.
 """
 
 import dataclasses
