@@ -12,6 +12,7 @@ import streamlit as st
 from app.state import Draft
 from core.data import blocks
 from core.errors import UserError
+from core.evaluate import store as measurements
 from core.model import card as cards
 from core.model.card import Card
 from core.model.cost import Cost, cost_of
@@ -29,7 +30,21 @@ from core.score.confidence import Agreement, Confidence, rows
 from core.score.criteria.registry import find as find_criterion
 from core.score.passes import wanted as wanted_passes
 from core.score.store import Scores
-from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, MIX, NO_PINS, DataSpec, Pins, RankSpec, RunSpec, ScoreSpec, Targets, TextSpec
+from core.search.space import candidates
+from core.specs import (
+    EMBEDDED_MODEL,
+    EMBEDDED_TEXTS,
+    MIX,
+    NO_PINS,
+    DataSpec,
+    Pins,
+    RankSpec,
+    RunSpec,
+    ScoreSpec,
+    SearchSpec,
+    Targets,
+    TextSpec,
+)
 from core.workspace import home
 
 RETRY_SECONDS = 60
@@ -280,10 +295,37 @@ def shares(_scores: Scores, key: str, _config: dict[str, Any], targets: Targets,
     return kept_share(plan(_scores, key, _config, targets, rank, pins), Remembered(_scores))
 
 
+def measured(draft: Draft, masks: dict[str, np.ndarray]) -> dict[str, dict[str, measurements.Figures]] | None:
+    """Figures of ``teacher`` and ``draft`` on every held-out text, if they were measured for what the draft keeps; see ``core.evaluate``."""
+    folder = card(draft.model).folder
+    made = blocks.find(draft.data, folder) if any(folder.glob("tokenizer*")) else None
+    if made is None or _changed_since(draft.data.text, made.meta["created"]):
+        return None
+    texts, weights = _token_hashes(made.fingerprint, str(home())), fingerprint(folder)
+    whats = {"teacher": measurements.TEACHER, "draft": measurements.kept(masks)}
+    found = {role: measurements.find_all(weights, texts, what) for role, what in whats.items()}
+    return None if None in found.values() else found  # type: ignore[return-value]
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _token_hashes(key: str, workspace: str) -> dict[str, str]:
+    """Held-out text -> name of its tokens, of made blocks."""
+    return {name: measurements.tokens_hash(blocks_NT) for name, blocks_NT in blocks.load(key).heldout.items()}
+
+
 @st.cache_data(max_entries=16, show_spinner=False)
 def presets(config: dict[str, Any]) -> tuple[Preset, ...]:
     """The presets that a model allows; finding them counts some hundred candidates."""
     return find_presets(config)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def pool_size(config: dict[str, Any], spec: SearchSpec) -> int | str:
+    """How many sizes a search has to choose from, or why there is none."""
+    try:
+        return len(candidates(config, spec))
+    except UserError as error:
+        return str(error)
 
 
 def cost(config: dict[str, Any], targets: Targets) -> Cost:

@@ -21,6 +21,8 @@ from core.runs.status import Status
 
 PHASES = {
     "score": ("score",),
+    "preview": ("score", "plan", "measure"),
+    "search": ("score", "search", "finals"),
     "prune": ("score", "plan", "prune", "repair", "measure", "evaluate", "save"),
     "distill": ("score", "plan", "prune", "repair", "measure", "distill", "evaluate", "save"),
     "family": ("family", "save"),
@@ -76,7 +78,9 @@ def header(run_id: str, seconds: float | None) -> None:
             part = min(1.0, status.done / status.total) if status.total else 0.0
             st.progress(part, text=f"{status.phase or 'starting'}: {status.done} of {status.total}" if status.total else "starting")
         with st.grid(5, min_column_width=120):
-            for name, value, help_ in _figures(status, curves):
+            for name, value, help_ in _figures(status, curves)[
+                0 if run.spec.kind in ("distill", "family") else 2 :
+            ]:  # others have no steps
                 st.metric(name, value, help=help_)
 
 

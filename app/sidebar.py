@@ -20,6 +20,8 @@ STATES = {DONE: "Done", READY: "Open", BLOCKED: "Blocked", BROKEN: "Wrong"}
 COLOURS = {DONE: "green", READY: "gray", BLOCKED: "gray", BROKEN: "red"}
 KINDS = {
     "score": "Scoring",
+    "preview": "Measuring",
+    "search": "Searching",
     "prune": "Pruning",
     "distill": "Distilling",
     "family": "Making a family",
@@ -176,4 +178,4 @@ def _watch(shown: str | None) -> None:
     st.progress(min(status.done / status.total, 1.0) if status.total else 0.0, text=said)
     if active.spec.kind != "score" and state.run_id() != active.run.id and st.button("Open the run", key="open_active_run"):
         state.set_run_id(active.run.id)
-        state.go("distill")
+        state.go("candidates" if active.spec.kind == "search" else "distill")

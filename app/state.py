@@ -208,10 +208,10 @@ def recall(name: str, default: Any = None) -> Any:
     return default if value is None else value
 
 
-def chart_points(key: str) -> list[tuple[int, int]]:
-    """The (x, y) cells that were selected in a chart, without repetition, in order."""
+def chart_points(key: str) -> list[tuple[float, float]]:
+    """The (x, y) places that were selected in a chart, without repetition, in order."""
     chart = st.session_state.get(key) or {"selection": {"points": []}}
-    return sorted({(round(point["x"]), round(point["y"])) for point in chart["selection"]["points"]})
+    return sorted({(point["x"], point["y"]) for point in chart["selection"]["points"]})
 
 
 def _named(key: str) -> str | None:

@@ -27,6 +27,8 @@ app = typer.Typer(
 
 WHAT = {
     "score": "Compute the importance of layers, heads, neurons and embedding channels.",
+    "preview": "Score, plan, and measure the plan on held-out text without cutting.",
+    "search": "Find the best sizes under a budget: estimate all, measure the best by masks, keep what wins.",
     "prune": "Score, plan, cut, and measure the pruned model.",
     "distill": "Do all that, then retrain the pruned model with the uncut one as its teacher, and measure again.",
     "family": "Make a chain of ever smaller models, each pruned and distilled from the one before.",
@@ -87,6 +89,7 @@ def _panel(option: Option) -> str:
         "targets": "Targets",
         "goal": "Goal",
         "pins": "Pins",
+        "search": "Search",
         "distill": "Distillation",
         "evaluate": "Evaluation",
     }.get(option.path.split(".")[0], "Run")

@@ -26,6 +26,8 @@ FLAGS = {
     "repair.steps": "repair-steps",
     "repair.learning_rate": "repair-learning-rate",
     "repair.batch_size": "repair-batch-size",
+    "search.blocks": "search-blocks",
+    "search.seed": "search-seed",
     "evaluate.batch_size": "evaluate-batch-size",
     "evaluate.prompts": "prompt",
     "stages": "stage",
@@ -39,6 +41,8 @@ CUTTING = ("score", "rank", "targets", "goal", "pins", "repair")
 
 PARTS = {
     "score": ("model", "data", "score", "device", "name"),
+    "preview": ("model", "data", "score", "rank", "targets", "goal", "pins", "device", "name"),
+    "search": ("model", "data", "score", "rank", "pins", "search", "device", "name"),
     "prune": ("model", "data", *CUTTING, "evaluate", "device", "name", "output"),
     "distill": ("model", "teacher", "data", *CUTTING, "distill", "evaluate", "device", "name", "output"),
     "family": ("model", "stages", "lineage", "data", "score", "rank", "repair", "distill", "evaluate", "device", "name"),

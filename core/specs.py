@@ -520,9 +520,37 @@ class EvalSpec(Spec):
         return positive(max_new_tokens=self.max_new_tokens, batch_size=self.batch_size)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SearchSpec(Spec):
+    """Which sizes are looked for, and how much may be spent on it."""
+
+    keep: float = 0.8
+    """The budget: parameters that a candidate may have at most, as a share of the model's."""
+    within: float = 0.05
+    """How far below the budget a candidate may stay, as a share of it. The paper takes 0.05."""
+    evaluations: int = 24
+    """Candidates that are measured by masks; the others are only estimated."""
+    blocks: int = 4
+    """Blocks, the last of the training set, on which candidates are compared; the held-out text stays unseen until the end."""
+    finalists: int = 3
+    """The best candidates, which are also measured on the held-out text."""
+    retrain_steps: int = 0
+    """Distillation steps of the finalists before half of them go; twice as many each time, until one is left. 0 leaves retraining out."""
+    minutes: float | None = None
+    """Time after which no further candidate is begun and the best so far is kept; none by default."""
+    seed: int = 0
+    """Decides which candidates are measured for the sake of learning."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        shares = {"keep": self.keep, "within": self.within}
+        found = [(name, f"must be between 0 and 1, got {value}.") for name, value in shares.items() if not 0 < value < 1]
+        found += [("retrain_steps", f"must be 0 or more, got {self.retrain_steps}.")] if self.retrain_steps < 0 else []
+        return found + positive(evaluations=self.evaluations, blocks=self.blocks, finalists=self.finalists, minutes=self.minutes)
+
+
 LINEAGES = ("previous", "first")
-SCORING_KINDS = ("score", "prune", "distill", "family")
-RUN_KINDS = ("score", "prune", "distill", "family", "evaluate", "generate")
+SCORING_KINDS = ("score", "preview", "search", "prune", "distill", "family")
+RUN_KINDS = ("score", "preview", "search", "prune", "distill", "family", "evaluate", "generate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -530,7 +558,8 @@ class RunSpec(Spec):
     """One run: what is to be done, to which model, with which text."""
 
     kind: str = "distill"
-    """``score``; ``prune`` (score, plan, cut, measure); ``distill`` (all that, then regrow and measure again); ``family`` (a chain of these);
+    """``score``; ``preview`` (score, plan, and measure the plan as masks, without cutting); ``search`` (find the best sizes under a budget);
+    ``prune`` (score, plan, cut, measure); ``distill`` (all that, then regrow and measure again); ``family`` (a chain of these);
     ``evaluate`` (measure ``model`` against ``teacher``); ``generate`` (continue prompts with ``model`` and ``against``)."""
     name: str = ""
     """A title for people; empty lets Coppice make one."""
@@ -551,6 +580,7 @@ class RunSpec(Spec):
     goal: Goal = Goal()
     repair: RepairSpec = RepairSpec()
     pins: Pins = Pins()
+    search: SearchSpec = SearchSpec()
     distill: DistillSpec = DistillSpec()
     evaluate: EvalSpec = EvalSpec()
     device: str = "auto"

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import cached, charts, state, target_form
+from app import cached, charts, measured_view, state, target_form
 from app.advice_view import advice_view
 from app.goal_form import goal_form
 from app.subject import subject_of
@@ -86,6 +86,9 @@ with outcome:
             for axis, label in (("layers", "Layers"), ("heads", "Heads"), ("neurons", "FFN neurons"), ("channels", "Channels")):
                 st.progress(min(kept[axis], 1.0), text=f"{label} {percent(kept[axis])}")
         picture = architecture_strip(card.dims, resized(card.dims, draft.targets), masks["layers"], masks["heads"])
+
+    if scores is not None and not subject.complaint:
+        measured_view.panel(draft, subject)
 
     st.markdown("**Before and after**")
     st.caption(picture.alt)

@@ -54,6 +54,7 @@ def test_the_dashboard_and_the_light_half_of_core_load_no_torch() -> None:
         *modules,
         "core.cli",
         "core.score.store",
+        "core.evaluate.store",
         "core.data.blocks",
         "core.model.card",
         "core.runs.control",

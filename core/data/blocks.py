@@ -213,14 +213,15 @@ def _deal_part(
 
 def _in_turn(text: TextSpec, asked: int, parts: list[list[str]], packed: list[Packed]) -> _Set:
     """One set of several parts: a block of each, then the next of each."""
-    rounds = itertools.zip_longest(*(made.blocks_NT for made in packed))
-    blocks = [block_T for block_T in itertools.chain(*rounds) if block_T is not None]
+    rounds = itertools.zip_longest(*(zip(made.blocks_NT, made.documents_NT, strict=True) for made in packed))
+    pairs = [pair for pair in itertools.chain(*rounds) if pair is not None]
     return _Set(
         text=text,
         asked=asked,
         documents=list(itertools.chain(*parts)),
         packed=Packed(
-            blocks_NT=np.stack(blocks) if blocks else packed[0].blocks_NT,
+            blocks_NT=np.stack([block_T for block_T, _ in pairs]) if pairs else packed[0].blocks_NT,
+            documents_NT=np.stack([documents_T for _, documents_T in pairs]) if pairs else packed[0].documents_NT,
             documents=sum(made.documents for made in packed),
             found_tokens=sum(made.found_tokens for made in packed),
         ),

@@ -15,6 +15,8 @@ SHORT = {
 """Field of ``Targets`` -> what its number counts."""
 VERBS = {
     "score": "Score",
+    "preview": "Measure a draft of",
+    "search": "Search sizes of",
     "prune": "Prune",
     "distill": "Prune and distill",
     "family": "Make a family from",
@@ -22,8 +24,8 @@ VERBS = {
     "generate": "Ask",
 }
 
-TITLES = {"teacher": ROLES["teacher"], "cut": "Cut, before repair"} | ROLES | {"model": "Model"}
-"""Also that of a run that only evaluates."""
+TITLES = {"teacher": ROLES["teacher"], "cut": "Cut, before repair"} | ROLES | {"model": "Model", "draft": "Draft, by masks"}
+"""Also those of a run that only evaluates."""
 
 Results = Mapping[str, Any]
 """results.json's data."""
@@ -92,7 +94,9 @@ def title_of(spec: RunSpec) -> str:
     """A run's title: its name if it has one, else what is made of which model."""
     model = "the embedded model" if spec.model == EMBEDDED_MODEL else spec.model.rstrip("/").rsplit("/", 1)[-1]
     cuts = [fmt.plural(size, SHORT[key]) for key, size in spec.targets.to_dict().items() if size is not None]
-    return spec.name or f"{VERBS[spec.kind]} {model}" + (f": {fmt.listed(cuts)}" if cuts and spec.kind in ("prune", "distill") else "")
+    return spec.name or f"{VERBS[spec.kind]} {model}" + (
+        f": {fmt.listed(cuts)}" if cuts and spec.kind in ("preview", "prune", "distill") else ""
+    )
 
 
 def sentence(results: Results) -> str:

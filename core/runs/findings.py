@@ -18,7 +18,7 @@ from core.evaluate.measure import Reference, final_states, measure
 from core.evaluate.speed import tokens_per_second
 from core.files import content_hash, replacing, require_free, write_json
 from core.model.checkpoint import load_model, load_tokenizer
-from core.model.cost import cost_of
+from core.model.cost import Cost, cost_of
 from core.model.device import pick
 from core.model.head import head_weight
 from core.model.source import resolve
@@ -117,7 +117,14 @@ def describe(run: Run, model: PreTrainedModel) -> dict[str, Any]:
     cost = cost_of(model.config.to_dict())
     counted = sum(parameter.numel() for parameter in model.parameters())
     assert counted == cost.parameters, f"{run.id}: {counted} parameters counted, {cost.parameters} predicted"
-    return {"parameters": counted, "non_embedding_parameters": cost.non_embedding_parameters, "weight_bytes": cost.weight_bytes("bfloat16")}
+    return size_of(cost)
+
+
+def size_of(cost: Cost) -> dict[str, int]:
+    """What results tell of a model's size."""
+    return {
+        "parameters": cost.parameters, "non_embedding_parameters": cost.non_embedding_parameters, "weight_bytes": cost.weight_bytes("bfloat16")
+    }  # fmt: skip
 
 
 def add_speeds(found: dict[str, Any], models: dict[str, PreTrainedModel], run: Run, progress: Progress) -> None:

@@ -3,6 +3,7 @@
 This is the one module of ``core.runs`` that brings torch: the worker imports it when it has the device.
 """
 
+import dataclasses
 import gc
 import shutil
 import time
@@ -16,13 +17,15 @@ from core.distill.trainer import distill
 from core.distill.watch import Measure
 from core.errors import UserError
 from core.evaluate.generate import check_prompts
+from core.evaluate.preview import Previewer
 from core.files import read_json, replacing, require_free, tree_bytes, write_text, writing_to
 from core.model.checkpoint import copy_companions, full_config, load_model, load_tokenizer
+from core.model.cost import cost_of
 from core.model.device import pick
-from core.model.dims import dims_of
+from core.model.dims import dims_of, resized
 from core.model.source import read_config, resolve
 from core.plan.plan import Plan, make_plan, plan_problems
-from core.progress import Progress, Silent
+from core.progress import Coarse, Progress, Silent
 from core.prune.card import model_card, results_table
 from core.prune.export import prune_checkpoint
 from core.prune.repair.repair import repair_checkpoint
@@ -41,6 +44,7 @@ from core.runs.findings import (
     measure_all,
     recovered,
     references,
+    size_of,
     speaking,
     teacher_of,
     update_results,
@@ -50,19 +54,29 @@ from core.score.criteria import problems as criterion_problems
 from core.score.scoring import score
 from core.score.share import meet
 from core.score.store import load as load_scores
+from core.search import finals, ledger
+from core.search import search as searching
+from core.search.retrain import PHASE as RETRAINING
+from core.search.retrain import Halving
+from core.search.space import candidates
+from core.specs import NO_PINS
 
 Step = Callable[[Run, Progress], None]
 
 ROLES = {"pruned": "pruned", "model": "distilled"}
 """Name of a model's folder inside a run -> the part it plays."""
 
+SHOWN_ESTIMATES = 200
+"""Candidates of a search, the best estimates first, that are kept for its pictures."""
+
 
 def preflight(run: Run, progress: Progress) -> None:
     """Refuse at once what would fail later: impossible targets or pins, prompts too long, an output folder that is taken or cannot be written."""
     spec, folder = run.spec, resolve(run.spec.model, progress)
     config = read_config(str(folder))
-    found = plan_problems(config, spec.targets, spec.rank, spec.pins)
-    if spec.kind in ("prune", "distill"):
+    pins = NO_PINS if spec.kind == "search" else spec.pins  # whether they fit depends on the candidate
+    found = plan_problems(config, spec.targets, spec.rank, pins)
+    if spec.kind in ("preview", "search", "prune", "distill"):
         found += criterion_problems(
             spec.rank, spec.score, removed=dims_of(config).layers - (spec.targets.num_hidden_layers or dims_of(config).layers)
         )
@@ -75,7 +89,9 @@ def preflight(run: Run, progress: Progress) -> None:
         found.append(f"teacher: {spec.teacher} has another tokenizer than {spec.model}. Name one of the same family of models.")
     if found:
         raise UserError("\n".join(found))
-    if context := config.get("max_position_embeddings"):
+    if spec.kind == "search":
+        candidates(config, spec.search)
+    if spec.kind not in ("preview", "search") and (context := config.get("max_position_embeddings")):
         check_prompts(load_tokenizer(folder), spec.evaluate.prompts, spec.evaluate.max_new_tokens, context)
     if spec.output is not None:
         check_output(Path(spec.output).expanduser())
@@ -160,6 +176,55 @@ def repair_step(run: Run, progress: Progress) -> None:
         )
         update_results(run, repair=done)
     progress.step("repair", 1, 1)
+
+
+def preview_step(run: Run, progress: Progress) -> None:
+    """Measure the plan as masks on the uncut model."""
+    blocks, plan = blocks_of(run, progress), Plan.load(run.path / "plan.npz")
+    previewer = Previewer(resolve(run.spec.model, progress), blocks.heldout, device=run.spec.device, progress=progress)
+    sizes = {"teacher": size_of(cost_of(previewer.config)), "draft": size_of(cost_of(previewer.config, plan.dims))}
+    heldout = {"draft": previewer.plan(plan), "teacher": previewer.teacher()}
+    update_results(run, **{role: sizes[role] | {"heldout": heldout[role]} for role in sizes})
+    progress.step("measure", 1, 1)
+
+
+def search_step(run: Run, progress: Progress) -> None:
+    """Measure the candidates that the estimate thinks best, and learn from them."""
+    spec, coarse = run.spec, Coarse(progress, searching.PHASE)
+    folder, blocks = resolve(spec.model, progress), blocks_of(run, progress)
+    scores = score(folder, blocks, spec.score, progress, spec.device, name=spec.model)
+    pool = searching.pool_of(scores, full_config(folder), spec.search, spec.rank, spec.pins)
+    progress.note(f"{len(pool.candidates)} sizes are under the budget.")
+    compared = blocks.train_NT[-spec.search.blocks :]
+    previewer = Previewer(folder, {"compared": compared}, device=spec.device, progress=coarse)
+    measure = lambda plans: (previewer.plan(plan)["compared"] for plan in plans)  # noqa: E731
+    rows = searching.search(pool, spec.search, measure, run.path, coarse, previewer.teacher()["compared"])
+    update_results(run, pool=searching.estimates_of(pool, rows)[:SHOWN_ESTIMATES], scores=scores.key)
+
+
+def finals_step(run: Run, progress: Progress) -> None:
+    """Measure the best of them on the held-out text too, and choose."""
+    spec, coarse, book = run.spec, Coarse(progress, finals.PHASE, RETRAINING), ledger.read(run.path)
+    folder, blocks = resolve(spec.model, progress), blocks_of(run, progress)
+    scores = score(folder, blocks, spec.score, progress, spec.device, name=spec.model)
+    finalists = sorted(book["rows"], key=ledger.standing)[: spec.search.finalists]
+    plans = {
+        targets: make_plan(scores, full_config(folder), targets, spec.rank, spec.pins) for targets in map(ledger.targets_of, finalists)
+    }
+    previewer = Previewer(folder, blocks.heldout, device=spec.device, progress=coarse)
+    if spec.search.retrain_steps:
+        compared, train_NT = blocks.train_NT[-spec.search.blocks :], blocks.train_NT[: -spec.search.blocks]
+        retraining = dataclasses.replace(spec.distill, steps=spec.search.retrain_steps)
+        comparer = Previewer(folder, {"compared": compared}, device=spec.device, progress=coarse)
+        Halving(comparer, train_NT, retraining, run.path / "candidates", coarse).run(
+            finalists, plans, lambda: ledger.write(run.path, **book)
+        )
+    finals.hold_out(finalists, plans, previewer, lambda: ledger.write(run.path, **book), coarse)
+    best = ledger.best(finalists)
+    assert best is not None
+    cost = cost_of(previewer.config, resized(dims_of(previewer.config), ledger.targets_of(best)))
+    teacher = size_of(cost_of(previewer.config)) | {"heldout": previewer.teacher()}
+    update_results(run, best=best["number"], teacher=teacher, draft=size_of(cost) | {"heldout": best["heldout"]})
 
 
 def measure_step(run: Run, progress: Progress) -> None:
@@ -316,6 +381,8 @@ CUT = (
 )
 STEPS: dict[str, tuple[Step, ...]] = {
     "score": (phase("score", score_step),),
+    "preview": (*CUT[:3], phase("measure", preview_step)),
+    "search": (preflight, phase("score", score_step), phase("search", search_step), phase("finals", finals_step)),
     "prune": (*CUT, phase("save", save_step)),
     "distill": (*CUT, phase("distill", distill_step), phase("evaluate", evaluate_step), phase("save", save_step)),
     "family": (preflight, phase("family", family_step), phase("save", save_step)),

@@ -23,7 +23,8 @@ from core.runs import control
 from core.runs.folder import Run
 from core.runs.status import Status
 from core.score import store
-from core.specs import EvalSpec, RunSpec, ScoreSpec, Targets
+from core.search import ledger
+from core.specs import EvalSpec, RunSpec, ScoreSpec, SearchSpec, Targets
 from core.workspace import ROOT
 from tests.whole.conftest import World
 
@@ -113,6 +114,55 @@ def test_scores_are_computed_once_and_new_targets_cost_no_model_call(world: Worl
     assert first.results()["scores"] == second.results()["scores"]
     assert any(event.get("cached") for event in second.events(0)[0])
     assert load_model(second.path / "pruned").config.hidden_size == 18
+
+
+def test_a_preview_tells_what_the_pruned_model_will_measure_and_cuts_nothing(world: World) -> None:
+    told = finish(control.start(dataclasses.replace(world.spec, kind="preview")))
+    cut = finish(control.start(dataclasses.replace(world.spec, kind="prune"))).results()
+    assert not (told.path / "pruned").exists()
+    results = told.results()
+    for ours, theirs in (("teacher", "teacher"), ("draft", "pruned")):
+        assert results[ours]["parameters"] == cut[theirs]["parameters"]
+        for domain in ("here", "elsewhere"):
+            for figure in ("loss_nats", "kl_nats", "top1_agreement"):
+                found, wanted = (found["heldout"][domain][figure] for found in (results[ours], cut[theirs]))
+                assert found == pytest.approx(wanted, rel=1e-3, abs=1e-5), (ours, domain, figure)
+
+
+def test_a_killed_search_is_resumed_and_ends_like_an_undisturbed_one(world: World, workspace: Path) -> None:
+    spec = dataclasses.replace(
+        world.spec, kind="search", targets=Targets(), search=SearchSpec(keep=0.6, within=0.1, evaluations=9, blocks=2)
+    )
+    run = control.start(dataclasses.replace(spec, name="to be killed"))
+    wait(run, lambda status: status.phase == "search" and status.done >= 3)
+    os.kill(read_json(run.path / "status.json")["pid"], signal.SIGKILL)
+    assert wait(run, lambda status: not status.live).state == "interrupted"
+    kept = ledger.read(run.path)["rows"]
+    assert len(kept) >= 2
+    control.resume(run)
+    rows, results = ledger.read(finish(run).path)["rows"], run.results()
+    assert [row["targets"] for row in rows[: len(kept)]] == [row["targets"] for row in kept]
+    assert len(rows) == 9
+    assert sum("heldout" in row for row in rows) == 3, "the finalists"
+    assert results["best"] == min(rows, key=lambda row: row["kl_nats"])["number"]
+    assert results["draft"]["heldout"]["here"]["kl_nats"] > results["teacher"]["heldout"]["here"]["kl_nats"]
+    shutil.rmtree(workspace / "measured")
+    assert ledger.read(finish(control.start(spec)).path)["rows"] == rows, "measured anew and undisturbed it is the same"
+
+
+@pytest.mark.parametrize(
+    ("search", "told"),
+    [
+        (SearchSpec(keep=0.01), "the smallest model that this grid holds has"),
+        (SearchSpec(keep=0.9, within=1e-6), "Allow more than 1e-06 below the budget"),
+    ],
+)
+def test_a_budget_that_no_size_meets_is_refused_in_one_sentence(world: World, search: SearchSpec, told: str) -> None:
+    search = dataclasses.replace(search, blocks=2)
+    run = control.start(dataclasses.replace(world.spec, kind="search", targets=Targets(), search=search))
+    status = wait(run, lambda status: not status.live)
+    assert status.error is not None
+    assert told in status.error["message"]
 
 
 def test_evaluate_and_generate_run_on_what_was_made(world: World) -> None:

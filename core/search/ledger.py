@@ -1,0 +1,67 @@
+"""What a search has measured so far, as one file of its run that pages read while it works. No torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from core.files import read_json, write_json
+from core.specs import Targets
+
+FILE = "candidates.json"
+
+FIGURES = ("kl_nats", "loss_nats", "loss_se_nats", "perplexity", "top1_agreement")
+"""What a row keeps of what was measured."""
+
+Row = dict[str, Any]
+"""One measured candidate: ``number`` (in the order of measuring, from 1), ``targets``, ``parameters``, ``flops`` (a token), ``estimate``
+(nats, before it was measured), ``parts`` (by axis, what is now thought to cost how much), ``kl_nats``, ``loss_nats``, ``perplexity``,
+``top1_agreement`` on the blocks of the comparison; finalists also ``heldout`` and, after retraining, ``retrained`` (a list of
+``steps`` and the same figures)."""
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The ledger of a run: ``pool`` (how many candidates there are), ``seconds`` spent, ``teacher`` and ``rows``; empty if there is none yet."""
+    try:
+        found = read_json(folder / FILE)
+    except (OSError, ValueError):
+        return {"pool": 0, "seconds": 0.0, "teacher": {}, "rows": []}
+    return dict(found)
+
+
+def write(folder: Path, **content: Any) -> None:
+    """Replace the ledger, whole or not at all."""
+    write_json(folder / FILE, content)
+
+
+def standing(row: Row, rounds: int | None = None) -> tuple[int, float]:
+    """How a candidate compares with others, lower is better: those that were retrained longer come first, then the lower divergence.
+
+    Args:
+        row: the candidate.
+        rounds: look only at so many rounds of retraining.
+    """
+    retrained = (row.get("retrained") or [])[:rounds]
+    return (-len(retrained), float(retrained[-1]["kl_nats"] if retrained else row["kl_nats"]))
+
+
+def best(rows: Sequence[Row]) -> Row | None:
+    """The best of the measured candidates."""
+    return min(rows, key=standing, default=None)
+
+
+def front(rows: Sequence[Row]) -> list[Row]:
+    """Those than which no other is at least as good in quality, parameters and FLOPs, and better in one; best quality first."""
+
+    def worth(row: Row) -> tuple[float, float, float]:
+        return (row["kl_nats"], row["parameters"], row["flops"])
+
+    def beaten(row: Row) -> bool:
+        own = worth(row)
+        return any(all(a <= b for a, b in zip(worth(other), own, strict=True)) and worth(other) != own for other in rows)
+
+    return sorted((row for row in rows if not beaten(row)), key=worth)
+
+
+def targets_of(row: Row) -> Targets:
+    """The sizes of a candidate."""
+    return Targets.from_dict(row["targets"])

@@ -1,0 +1,94 @@
+"""Laws of halving: the worse half goes, those that stay learn twice as long, and a resumed one ends like an undisturbed one."""
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.evaluate import store
+from core.evaluate.preview import Previewer
+from core.model.checkpoint import full_config, load_model
+from core.plan.plan import Plan, make_plan
+from core.progress import Silent, Stopped
+from core.score.scoring import score_model
+from core.search.ledger import Row, best, standing, targets_of
+from core.search.retrain import Halving, trainings
+from core.specs import DistillSpec, RankSpec, ScoreSpec, Targets
+from tests.tiny import random_blocks, save_tiny
+
+CUTS = (Targets(intermediate_size=20), Targets(num_hidden_layers=2), Targets(hidden_size=18), Targets(num_key_value_heads=2))
+SPEC = DistillSpec(steps=2, learning_rate=1e-3, checkpoint_every=50, evaluate_every=50)
+
+
+class Watching(Silent):
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.told: list[tuple[str, int, int]] = []
+        self.stop_at = stop_at
+
+    def step(self, phase: str, done: int, total: int, **metrics: Any) -> None:
+        if phase == "retrain":
+            self.told.append((phase, done, total))
+            if done == self.stop_at:
+                raise Stopped
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return save_tiny(tmp_path / "model", num_hidden_layers=3)
+
+
+def finalists(folder: Path) -> tuple[list[Row], dict[Targets, Plan], Previewer]:
+    scores = score_model(load_model(folder), random_blocks(2, 16), ScoreSpec(ppl_blocks=0, shards=1))
+    plans = {targets: make_plan(scores, full_config(folder), targets, RankSpec()) for targets in CUTS}
+    previewer = Previewer(folder, {"compared": random_blocks(3, 16, seed=9)}, device="cpu")
+    rows = [{"number": i + 1, "targets": one.to_dict(), **previewer.plan(plan)["compared"]} for i, (one, plan) in enumerate(plans.items())]
+    return sorted(rows, key=standing), plans, previewer
+
+
+def halve(folder: Path, place: Path, rows: list[Row], plans: dict[Targets, Plan], previewer: Previewer, watching: Watching) -> None:
+    Halving(previewer, random_blocks(6, 16, seed=3), SPEC, place, watching).run(rows, plans, lambda: None)
+
+
+def test_the_worse_half_goes_and_the_rest_learns_twice_as_long(folder: Path, tmp_path: Path) -> None:
+    rows, plans, previewer = finalists(folder)
+    watching = Watching()
+    halve(folder, tmp_path / "place", rows, plans, previewer, watching)
+    rounds = [[one["steps"] for one in row["retrained"]] for row in rows]
+    assert sorted(map(len, rounds)) == [1, 1, 2, 2]
+    assert all(steps == [2, 6][: len(steps)] for steps in rounds)
+    stayed = {row["number"] for row in rows if len(row["retrained"]) == 2}
+    assert stayed == {row["number"] for row in sorted(rows, key=lambda row: row["retrained"][0]["kl_nats"])[:2]}
+    winner = best(rows)
+    assert winner is not None
+    assert winner["retrained"][-1]["kl_nats"] == min(row["retrained"][-1]["kl_nats"] for row in rows if row["number"] in stayed)
+    assert watching.told[-1][1:] == (6, 6) == (trainings(4), trainings(4))
+    assert not (tmp_path / "place").exists()
+
+
+def test_learning_brings_every_candidate_nearer_to_the_teacher(folder: Path, tmp_path: Path) -> None:
+    rows, plans, previewer = finalists(folder)
+    text_NT = previewer.texts["compared"]
+    Halving(previewer, text_NT, dataclasses.replace(SPEC, steps=12), tmp_path / "place", Silent()).run(rows, plans, lambda: None)
+    assert all(row["retrained"][0]["kl_nats"] < row["kl_nats"] for row in rows)
+
+
+@pytest.mark.parametrize("stopped_at", [1, 4, 5])
+def test_stopped_and_resumed_it_ends_like_an_undisturbed_one(folder: Path, tmp_path: Path, stopped_at: int) -> None:
+    rows, plans, previewer = finalists(folder)
+    disturbed = copy.deepcopy(rows)
+    halve(folder, tmp_path / "undisturbed", rows, plans, previewer, Watching())
+    for path in store.room("measured").iterdir():
+        path.unlink()
+    with pytest.raises(Stopped):
+        halve(folder, tmp_path / "disturbed", disturbed, plans, previewer, Watching(stopped_at))
+    halve(folder, tmp_path / "disturbed", disturbed, plans, previewer, Watching())
+    assert disturbed == rows
+
+
+def test_one_finalist_needs_no_training(folder: Path, tmp_path: Path) -> None:
+    rows, plans, previewer = finalists(folder)
+    halve(folder, tmp_path / "place", rows[:1], plans, previewer, Watching())
+    assert "retrained" not in rows[0]
+    assert targets_of(rows[0]) in plans
