@@ -8,17 +8,19 @@ import streamlit as st
 
 from app import cached, charts, live, post_mortem, run_view, samples
 from core.errors import UserError
-from core.files import tree_bytes
 from core.report import format as fmt
 from core.report.html import render
 from core.report.run_figures import ROLES, quality_picture
-from core.report.tables import domains_of, model_rows, quality_rows, recovered_of, spec_differences, title_of
+from core.report.tables import domains_of, model_rows, quality_rows, recovered_of, spec_differences
 from core.runs import control
 from core.runs.folder import Run
+from core.runs.remarks import remarks, title
 from core.specs import EvalSpec, RunSpec
 
 MOST = 4
 """Runs that can be compared at once: more do not fit beside each other."""
+
+COMPARED = "w_compared"
 
 ORDINALS = ("A", "B", "C", "D")
 
@@ -29,9 +31,25 @@ def finished_runs() -> dict[str, Run]:
     return {run.id: run for run in done if run.results()}
 
 
+def choose(names: Sequence[str]) -> None:
+    """Let the page compare these runs when it is next drawn."""
+    st.session_state[COMPARED] = list(names)[:MOST]
+
+
+def chosen(runs: Mapping[str, Run], preferred: str | None) -> list[Run]:
+    """Which runs are compared: what the user chose, else what the address names, else ``preferred``, else the newest."""
+    asked = st.session_state.get(COMPARED) or st.query_params.get("runs", "").split(",")
+    default = preferred if preferred in runs else next(iter(runs))
+    st.session_state[COMPARED] = [name for name in asked if name in runs][:MOST] or ([default] if COMPARED not in st.session_state else [])
+    names = st.multiselect("Runs", list(runs), format_func=lambda name: run_view.label(runs[name]), max_selections=MOST, key=COMPARED,
+                           persist_state="session", help="Up to four.")  # fmt: skip
+    st.query_params["runs"] = ",".join(names)
+    return [runs[name] for name in names]
+
+
 def names_of(runs: Sequence[Run]) -> list[str]:
     """Short names, for tables and legends: the title, and a letter where there are several."""
-    return [title_of(run.spec) if len(runs) == 1 else f"{ORDINALS[i]}: {title_of(run.spec)}" for i, run in enumerate(runs)]
+    return [title(run) if len(runs) == 1 else f"{ORDINALS[i]}: {title(run)}" for i, run in enumerate(runs)]
 
 
 def headline(results: Mapping[str, Any]) -> None:
@@ -119,7 +137,7 @@ def ask(run: Run, prompt: str) -> Run:
     """
     folders = [run.path / name for name in ("pruned", "model") if (run.path / name / "config.json").exists()]
     if not folders:
-        raise UserError(f"The models of {title_of(run.spec)} are no longer in {run.path}. Start the run again to ask them.")
+        raise UserError(f"The models of {title(run)} are no longer in {run.path}. Start the run again to ask them.")
     spec = RunSpec(
         kind="generate",
         model=run.spec.model,
@@ -148,23 +166,4 @@ def answer(run_id: str, seconds: float | None) -> None:
 
 def report(run: Run) -> str:
     """The HTML report, made when it is asked for."""
-    return render(run)
-
-
-@st.dialog("Delete this run?", icon=":material/delete:")
-def confirm_delete(run: Run) -> None:
-    """Say what is lost before it is."""
-    st.markdown(
-        f"**{title_of(run.spec)}**, with its models, checkpoints and results: {fmt.size(tree_bytes(run.path))}. This cannot be undone."
-    )
-    with st.container(horizontal=True, horizontal_alignment="right"):
-        if st.button("Keep it", key="keep"):
-            st.rerun()
-        if st.button("Delete", key="delete", type="primary", icon=":material/delete:"):
-            try:
-                freed = control.delete(run)
-            except UserError as error:
-                st.error(str(error))
-                return
-            st.toast(f"Deleted; {fmt.size(freed)} are free again.")
-            st.rerun()
+    return render(run, title(run), remarks(run).note)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import comparison, live, run_view, samples, state
+from app import comparison, live, samples, state
 from app.ui import command_box, empty_state, page_header, user_errors
 from core.report.command import command_of
 from core.report.tables import domains_of, sentence
@@ -17,16 +17,10 @@ if not runs:
         state.go("distill")
     st.stop()
 
-current = state.run_id()
-first = current if current in runs else next(iter(runs))
-chosen = st.multiselect(
-    "Runs", list(runs), default=[first], format_func=lambda name: run_view.label(runs[name]), max_selections=comparison.MOST,
-    key="w_compared", persist_state="session", help="Up to four.",
-)  # fmt: skip
-if not chosen:
+compared = comparison.chosen(runs, state.run_id())
+if not compared:
     st.info("Choose a run.", icon=":material/checklist:")
     st.stop()
-compared = [runs[name] for name in chosen]
 names = comparison.names_of(compared)
 run = compared[0]
 results = run.results()
@@ -76,6 +70,6 @@ with st.container(horizontal=True):
         "Download the report", lambda: comparison.report(which), f"{which.id}.html", "text/html", icon=":material/download:", on_click="ignore",
         help="One HTML file that needs no network and prints well.",
     )  # fmt: skip
-    if st.button("Delete the run", icon=":material/delete:", type="tertiary", key="delete_run"):
-        comparison.confirm_delete(which)
+    if st.button("All runs", icon=":material/history:", type="tertiary", key="to_runs", help="Name, note and delete them there."):
+        state.go("runs")
 command_box(command_of(which.spec))
