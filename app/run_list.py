@@ -44,7 +44,7 @@ def row(known: KnownRun) -> None:
     with st.container(border=True), st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _chooser(known)
         st.button(
-            "Starred" if said.star else "Star", key=f"star_{run.id}", type="tertiary", icon=":material/star:" if said.star else ":material/star_border:",
+            ":orange[Starred]" if said.star else "Star", key=f"star_{run.id}", type="tertiary", icon=":material/star:" if said.star else ":material/star_border:",
             on_click=_saying, args=(run, dataclasses.replace(said, star=not said.star)),
         )  # fmt: skip
         with st.container(width="stretch", gap=None):
@@ -86,7 +86,7 @@ def _facts(known: KnownRun) -> str:
     for domain in domains_of(results)[:1]:
         part = recovered_of(results, domain)
         facts += [f"{fmt.percent(part)} of the gap recovered"] if part is not None else []
-    return " · ".join([*facts, f"{fmt.size(disk_bytes(known))} on disk"])
+    return " · ".join([*facts, fmt.size(disk_bytes(known))])
 
 
 def short_name(model: str) -> str:
