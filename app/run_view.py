@@ -23,6 +23,7 @@ PHASES = {
     "score": ("score",),
     "prune": ("score", "plan", "prune", "measure", "evaluate", "save"),
     "distill": ("score", "plan", "prune", "measure", "distill", "evaluate", "save"),
+    "family": ("family", "save"),
     "evaluate": ("measure",),
     "generate": ("generate",),
 }

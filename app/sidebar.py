@@ -18,7 +18,14 @@ from core.specs import Targets
 DONE, READY, BLOCKED, BROKEN = "check_circle", "radio_button_unchecked", "lock", "error"
 STATES = {DONE: "Done", READY: "Open", BLOCKED: "Blocked", BROKEN: "Wrong"}
 COLOURS = {DONE: "green", READY: "gray", BLOCKED: "gray", BROKEN: "red"}
-KINDS = {"score": "Scoring", "prune": "Pruning", "distill": "Distilling", "evaluate": "Measuring", "generate": "Answering"}
+KINDS = {
+    "score": "Scoring",
+    "prune": "Pruning",
+    "distill": "Distilling",
+    "family": "Making a family",
+    "evaluate": "Measuring",
+    "generate": "Answering",
+}
 BUSY_SECONDS, IDLE_SECONDS = 3, 15
 """How often the strip looks for a run: a shell or another tab may start one too."""
 

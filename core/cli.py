@@ -28,10 +28,14 @@ WHAT = {
     "score": "Compute the importance of layers, heads, neurons and embedding channels.",
     "prune": "Score, plan, cut, and measure the pruned model.",
     "distill": "Do all that, then retrain the pruned model with the uncut one as its teacher, and measure again.",
+    "family": "Make a chain of ever smaller models, each pruned and distilled from the one before.",
     "evaluate": "Measure a model, with --against also against its teacher.",
     "generate": "Continue prompts with one or several models.",
 }
 """Kind of run -> its help."""
+
+SHARED = ("score", "prune", "distill")
+"""Kinds of run that several processes can do together."""
 
 RunName = Annotated[str, typer.Argument(help="A run's folder, or its id.")]
 
@@ -51,10 +55,7 @@ def _command(kind: str) -> Callable[..., None]:
 
     def command(**values: Any) -> None:
         given = {offered[name].path: tuple(value) if offered[name].many else value for name, value in values.items()}
-        spec = spec_from(kind, given)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and assist(spec):
-            return
-        in_foreground(create(spec))
+        carry_out(spec_from(kind, given))
 
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=_annotation(option), default=_default(option))
@@ -93,23 +94,42 @@ for _kind, _help in WHAT.items():
     app.command(_kind, help=_help)(_command(_kind))
 
 
-def assist(spec: RunSpec) -> bool:
-    """As one of several processes (``accelerate launch``): take a share of a scoring that the first process leads.
+def carry_out(spec: RunSpec) -> None:
+    """Make a run and carry it out here, together with the other processes if a launcher started several."""
+    if launched() == 1:
+        in_foreground(create(spec))
+        return
+    from core.score.share import place, tell
 
-    Returns:
-        Whether this process has done its part; the first leads the run like any other.
+    check_shared(spec.kind)
+    run = Run(Path(tell(str(create(spec).path) if place()[0] == 0 else "")))
+    take_part(run)
+
+
+def take_part(run: Run) -> None:
+    """Lead the run if this is the only process or the first of several, else follow the one that does."""
+    check_shared(run.spec.kind)
+    if os.environ.get("RANK", "0") == "0":
+        in_foreground(run)
+        return
+    from core.runs.steps import follow
+
+    follow(run)
+
+
+def check_shared(kind: str) -> None:
+    """Refuse several processes for what only one can do.
 
     Raises:
         UserError: this kind of run is not shared among processes.
     """
-    if spec.kind != "score":
-        raise UserError(f"Only score is shared among processes; start {spec.kind} without a launcher.")
-    if os.environ.get("RANK", "0") == "0":
-        return False
-    from core.runs.steps import share_scoring
+    if launched() > 1 and kind not in SHARED:
+        raise UserError(f"Only {', '.join(SHARED)} are shared among processes; start {kind} without a launcher.")
 
-    share_scoring(spec)
-    return True
+
+def launched() -> int:
+    """How many processes a launcher (``accelerate launch``, ``torchrun``) started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def in_foreground(run: Run) -> None:
@@ -135,8 +155,8 @@ def in_foreground(run: Run) -> None:
 
 @app.command()
 def run(name: RunName) -> None:
-    """Start or resume a run folder here; the dashboard starts its workers with this command."""
-    in_foreground(find(name))
+    """Start or resume a run folder here; the dashboard starts its workers with this command, ``accelerate launch`` several of it."""
+    take_part(find(name))
 
 
 @app.command()
@@ -228,6 +248,28 @@ def criteria() -> None:
         for found in CRITERIA.values()
     ]  # fmt: skip
     table("Criteria of importance", rows)
+
+
+@app.command("effort")
+def show_effort(
+    tokens: Annotated[list[float], typer.Option(help="Tokens of retraining; may be given several times.")] = [1e9, 94e9],  # noqa: B006
+    context: Annotated[int, typer.Option(help="Tokens a block.")] = 8192,
+    model: Annotated[str | None, typer.Option(help="A teacher: a local folder or hub id; by default three published shapes.")] = None,
+) -> None:
+    """Estimate what distilling a model into half its size costs on one NVIDIA H100; needs no weights."""
+    from core.model.card import card
+    from core.model.cost import cost_of
+    from core.plan.effort import H100_FLOPS, PUBLISHED, UTILISATION, effort, half
+
+    teachers = {model: card(model).config} if model else PUBLISHED
+    efforts = [(name, effort(cost_of(config), half(config), count, context)) for name, config in teachers.items() for count in tokens]
+    rows = [
+        {"teacher": name, "student": fmt.count(found.student.parameters), "tokens": fmt.count(found.tokens), "operations": f"{found.flops:.2g}",
+         "H100 hours": f"≈ {found.device_hours:,.0f}", "weights and optimiser": fmt.size(found.memory_bytes)}
+        for name, found in efforts
+    ]  # fmt: skip
+    table("Distilling into half the size, estimated", rows)
+    console.print(f"Hours: {H100_FLOPS / 1e12:.0f} TFLOPS at {UTILISATION:.0%}; operations and bytes are counted.", highlight=False)
 
 
 @app.command("runs")

@@ -23,13 +23,15 @@ FLAGS = {
     "rank.depth": "rank-depth",
     "evaluate.batch_size": "evaluate-batch-size",
     "evaluate.prompts": "prompt",
+    "stages": "stage",
 }
 """Fields whose flag is not simply their own name."""
 
 PARTS = {
     "score": ("model", "data", "score", "device", "name"),
     "prune": ("model", "data", "score", "rank", "targets", "pins", "evaluate", "device", "name", "output"),
-    "distill": ("model", "data", "score", "rank", "targets", "pins", "distill", "evaluate", "device", "name", "output"),
+    "distill": ("model", "teacher", "data", "score", "rank", "targets", "pins", "distill", "evaluate", "device", "name", "output"),
+    "family": ("model", "stages", "lineage", "data", "score", "rank", "distill", "evaluate", "device", "name"),
     "evaluate": ("model", "against", "data", "evaluate", "device", "name"),
     "generate": ("model", "against", "evaluate", "device", "name"),
 }

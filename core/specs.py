@@ -229,6 +229,33 @@ class Targets(Spec):
         return positive(**self.to_dict())
 
 
+def stage_targets(stage: str) -> Targets:
+    """Read the targets of a family's member, ``num_hidden_layers=24,intermediate_size=1152``.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if problems := stage_problems(stage):
+        raise UserError("\n".join(problems))
+    return Targets(**{name: int(size) for name, size in _pairs(stage)})
+
+
+def stage_problems(stage: str) -> list[str]:
+    """What is wrong with the text of a stage; empty if nothing is."""
+    known = [field.name for field in dataclasses.fields(Targets)]
+    names = [name for name, _ in _pairs(stage)]
+    wrong = [f"{name}={size}" for name, size in _pairs(stage) if name not in known or not size.isdecimal() or int(size) < 1]
+    if wrong or len(set(names)) < len(names) or not names:
+        return [f"{stage!r} is not understood: give each of {', '.join(known)} at most once, as name=size, with commas between."]
+    return []
+
+
+def _pairs(stage: str) -> list[tuple[str, str]]:
+    """``"a=1,b=2"`` -> ``[("a", "1"), ("b", "2")]``."""
+    parts = (part.partition("=") for part in stage.split(",") if part.strip())
+    return [(name.strip(), size.strip()) for name, _, size in parts]
+
+
 UNITS = re.compile(r"(?:(\d{1,9})\.)?(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
 """How units are written: a number, ``12``, or layer and number, ``3.0``; and ranges of numbers, ``4.100-163``. All count from 0."""
 
@@ -350,8 +377,9 @@ class EvalSpec(Spec):
         return positive(max_new_tokens=self.max_new_tokens, batch_size=self.batch_size)
 
 
-SCORING_KINDS = ("score", "prune", "distill")
-RUN_KINDS = ("score", "prune", "distill", "evaluate", "generate")
+LINEAGES = ("previous", "first")
+SCORING_KINDS = ("score", "prune", "distill", "family")
+RUN_KINDS = ("score", "prune", "distill", "family", "evaluate", "generate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,12 +387,18 @@ class RunSpec(Spec):
     """One run: what is to be done, to which model, with which text."""
 
     kind: str = "distill"
-    """``score``; ``prune`` (score, plan, cut, measure); ``distill`` (all that, then regrow and measure again);
+    """``score``; ``prune`` (score, plan, cut, measure); ``distill`` (all that, then regrow and measure again); ``family`` (a chain of these);
     ``evaluate`` (measure ``model`` against ``teacher``); ``generate`` (continue prompts with ``model`` and ``against``)."""
     name: str = ""
     """A title for people; empty lets Coppice make one."""
     model: str = EMBEDDED_MODEL
     """``embedded``, a local folder, or a hub id."""
+    teacher: str = ""
+    """The model to learn from and to be measured against; empty takes the one that is cut. It must share its tokenizer."""
+    stages: tuple[str, ...] = ()
+    """Sizes of each member of a family, largest first: ``num_hidden_layers=24,intermediate_size=1152``. Each is cut from the one before."""
+    lineage: str = "previous"
+    """Who teaches the members of a family: ``previous`` (the member it was cut from), or ``first`` (the uncut model)."""
     against: tuple[str, ...] = ()
     """Further models: the teacher that ``evaluate`` compares with, or what else ``generate`` asks."""
     data: DataSpec = DataSpec()
@@ -383,6 +417,10 @@ class RunSpec(Spec):
         found = one_of(RUN_KINDS, kind=self.kind)
         if not self.model.strip():
             found.append(("model", "is empty; name a folder, a hub id, or 'embedded'."))
+        found += one_of(LINEAGES, lineage=self.lineage)
+        if self.kind == "family" and not self.stages:
+            found.append(("stages", "is empty; name at least one, such as intermediate_size=1152."))
+        found += [("stages", problem) for stage in self.stages for problem in stage_problems(stage)]
         if self.kind in SCORING_KINDS and self.data.calibration_blocks < self.score.shards:
             blocks, shards = self.data.calibration_blocks, self.score.shards
             found.append(

@@ -21,9 +21,9 @@ from core.report import format as fmt
 from core.report.command import command_of
 from core.report.curves import Curves
 from core.report.picture import Picture
-from core.report.run_figures import DARK, LIGHT, ROLES, Palette, heldout_picture, quality_picture, references_of, training_picture
+from core.report.run_figures import DARK, LIGHT, ROLES, heldout_picture, quality_picture, references_of, training_picture
 from core.report.run_importance import importance_pictures
-from core.report.tables import common_start, domains_of, model_rows, quality_rows, recovered_of, sentence, spec_rows, title_of
+from core.report.tables import common_start, domains_of, members_of, model_rows, quality_rows, recovered_of, sentence, spec_rows, title_of
 from core.specs import RunSpec
 
 CHROME = {"light": {"ink": "#1f2421", "line": "#dfe3e0"}, "dark": {"ink": "#ecefec", "line": "#343a36"}}
@@ -108,14 +108,11 @@ def _run_pictures(title: str, curves: Curves, results: Mapping[str, Any]) -> lis
         regrowth.append(both(lambda palette: training_picture(curves, palette=palette)))
     if regrowth:
         found.append(("Distillation", "distillation", regrowth))
-    if domains_of(results) and results.get("pruned"):
-        quality = [both(lambda palette, domain=domain: _quality(title, results, domain, palette)) for domain in domains_of(results)]
+    if results.get("pruned") or results.get("members"):
+        shown = members_of(results) or [{"name": title, "results": results}]
+        quality = [both(lambda palette, domain=domain: quality_picture(shown, domain, palette=palette)) for domain in domains_of(results)]
         found.append(("Quality against size", "quality", quality))
     return found
-
-
-def _quality(title: str, results: Mapping[str, Any], domain: str, palette: Palette) -> Picture:
-    return quality_picture([{"name": title, "results": results}], domain, palette=palette)
 
 
 def _section(title: str, name: str, pictures: list[tuple[Picture, Picture]]) -> dict[str, Any]:

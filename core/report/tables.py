@@ -13,7 +13,14 @@ SHORT = {
     "num_key_value_heads": "KV head",
 }  # fmt: skip
 """Field of ``Targets`` -> what its number counts."""
-VERBS = {"score": "Score", "prune": "Prune", "distill": "Prune and distill", "evaluate": "Evaluate", "generate": "Ask"}
+VERBS = {
+    "score": "Score",
+    "prune": "Prune",
+    "distill": "Prune and distill",
+    "family": "Make a family from",
+    "evaluate": "Evaluate",
+    "generate": "Ask",
+}
 
 TITLES = ROLES | {"model": "Model"}
 """Also that of a run that only evaluates."""
@@ -70,6 +77,14 @@ def quality_rows(results: Results, domain: str) -> list[dict[str, str]]:
 def recovered_of(results: Results, domain: str) -> float | None:
     """Part of the gap between pruned and teacher that distillation closed, in nats."""
     return recovered(*(loss_of(results, role, domain) for role in ("teacher", "pruned", "distilled")))
+
+
+def members_of(results: Results) -> list[dict[str, Any]]:
+    """A family's members as runs of one figure: name, and results with the uncut model as the teacher; none of another run."""
+    return [
+        {"name": f"Member {number}", "results": {"teacher": results["teacher"], "distilled": member}}
+        for number, member in enumerate(results.get("members") or [], start=1)
+    ]
 
 
 def title_of(spec: RunSpec) -> str:

@@ -51,6 +51,10 @@ REMEDIES = (
         hint="The graphics card reported a fault. Resume; if it happens again, try device cpu to see the cause.",
     ),
     Remedy(
+        words=("connection closed by peer", "connection reset by peer", "broken pipe", "gloo", "nccl"),
+        hint="Another process of this run ended; its own words are in the log. Resume, with as many processes as you like.",
+    ),
+    Remedy(
         words=("safetensor", "incomplete metadata", "invalid header"),
         hint="A weights file seems to be damaged or cut short. Download the model again, then start anew.",
     ),

@@ -4,6 +4,7 @@ The teacher's side of every held-out text is computed once and kept beside the r
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,9 +52,14 @@ def blocks_of(run: Run, progress: Progress) -> Blocks:
     return build(run.spec.data, resolve(run.spec.model, progress), progress)
 
 
+def teacher_of(run: Run, progress: Progress) -> Path:
+    """The folder of the model that the run learns from and is measured against: the one that is cut, unless another is named."""
+    return resolve(run.spec.teacher or run.spec.model, progress)
+
+
 def load(run: Run, role: str, progress: Progress) -> PreTrainedModel:
     """One of the run's models: ``teacher``, ``pruned`` or ``model``."""
-    folder = resolve(run.spec.model, progress) if role == "teacher" else run.path / role
+    folder = teacher_of(run, progress) if role == "teacher" else run.path / role
     return load_model(folder, pick(run.spec.device))
 
 

@@ -229,15 +229,18 @@ class Run:
         return said.created
 
 
-def create(spec: RunSpec) -> Run:
+def create(spec: RunSpec, stem: str = "") -> Run:
     """Make the folder of a new run, ready to be launched.
+
+    Args:
+        stem: what its id begins with; by default the time, the kind, and a hash of the spec.
 
     Raises:
         UserError: the spec has problems (all of them are listed), or the workspace cannot be written.
     """
     spec.check()
     created = time.time()
-    stem = f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(created))}-{spec.kind}-{spec.identity().removeprefix(HASH_TAG)[:6]}"
+    stem = stem or f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(created))}-{spec.kind}-{spec.identity().removeprefix(HASH_TAG)[:6]}"
     path = _new_folder(room("runs"), stem)
     write_json(path / "status.json", dataclasses.asdict(Status(created=created, device=spec.device)))
     # Last, because a folder is a run from the moment that it has a spec.

@@ -12,6 +12,7 @@ from typing import Any
 
 from core.data.blocks import build
 from core.distill.trainer import distill
+from core.distill.watch import Measure
 from core.errors import UserError
 from core.evaluate.generate import check_prompts
 from core.files import read_json, replacing, require_free, tree_bytes, write_text, writing_to
@@ -26,6 +27,7 @@ from core.prune.export import prune_checkpoint
 from core.prune.rounds import plan_in_rounds
 from core.report.html import write_report
 from core.runs import machine
+from core.runs.family import check_stages, make_members
 from core.runs.findings import (
     add_generations,
     add_speeds,
@@ -37,12 +39,14 @@ from core.runs.findings import (
     measure_all,
     recovered,
     references,
+    teacher_of,
     update_results,
 )  # fmt: skip
 from core.runs.folder import Run
 from core.score.criteria import problems as criterion_problems
 from core.score.scoring import score
-from core.specs import RunSpec
+from core.score.share import meet
+from core.score.store import load as load_scores
 
 Step = Callable[[Run, Progress], None]
 
@@ -59,6 +63,10 @@ def preflight(run: Run, progress: Progress) -> None:
         found += criterion_problems(
             spec.rank, spec.score, removed=dims_of(config).layers - (spec.targets.num_hidden_layers or dims_of(config).layers)
         )
+    if spec.kind == "family":
+        found += check_stages(config, spec)
+    if spec.teacher and load_tokenizer(teacher_of(run, progress)).get_vocab() != load_tokenizer(folder).get_vocab():
+        found.append(f"teacher: {spec.teacher} has another tokenizer than {spec.model}. Name one of the same family of models.")
     if found:
         raise UserError("\n".join(found))
     if context := config.get("max_position_embeddings"):
@@ -90,25 +98,32 @@ def score_step(run: Run, progress: Progress) -> None:
     update_results(run, scores=scores.key)
 
 
-def share_scoring(spec: RunSpec) -> None:
-    """Compute this process's share of a scoring; what it finds goes through the workspace to the process that leads the run."""
-    folder = resolve(spec.model)
+def follow(run: Run) -> None:
+    """As one of several processes, do a share of the scoring and of the training of a run that the first process leads.
+
+    Raises:
+        UserError: another process has ended, or this one's share cannot be done.
+    """
+    spec, folder = run.spec, resolve(run.spec.model)
     score(folder, build(spec.data, folder, Silent()), spec.score, Silent(), spec.device, name=spec.model)
+    if spec.kind == "distill":
+        meet()
+        if to_be_trained(run):
+            train(run, Silent())
 
 
 def plan_step(run: Run, progress: Progress) -> None:
     """Choose what is kept."""
     path, spec = run.path / "plan.npz", run.spec
     if not path.exists():
-        folder, blocks = resolve(spec.model, progress), blocks_of(run, progress)
+        folder = resolve(spec.model, progress)
         if spec.rank.rounds > 1:
-            model = load_model(folder, pick(spec.device))
+            model, blocks = load_model(folder, pick(spec.device)), blocks_of(run, progress)
             plan = plan_in_rounds(
                 model, full_config(folder), blocks.calibration_NT, spec.score, spec.targets, spec.rank, progress, spec.pins
             )
         else:
-            scores = score(folder, blocks, spec.score, progress, spec.device, name=spec.model)
-            plan = make_plan(scores, full_config(folder), spec.targets, spec.rank, spec.pins)
+            plan = make_plan(load_scores(run.results()["scores"]), full_config(folder), spec.targets, spec.rank, spec.pins)
         plan.save(path)
     progress.step("plan", 1, 1)
 
@@ -140,17 +155,27 @@ def measure_step(run: Run, progress: Progress) -> None:
 
 def distill_step(run: Run, progress: Progress) -> None:
     """Let the pruned model learn from the teacher, watching it on a few held-out blocks."""
-    if (run.path / "model").exists() or run.spec.distill.steps == 0:
-        return
+    meet()  # now every process can read the cut model
+    if to_be_trained(run):
+        train(run, progress, glance(run, blocks_of(run, progress), progress))
     trained = run.path / "trained"
-    if not trained.exists():
-        blocks, teacher_folder = blocks_of(run, progress), resolve(run.spec.model, progress)
-        distill(
-            run.path / "pruned", teacher_folder, blocks.train_NT, run.spec.distill, trained, progress=progress,
-            measure=glance(run, blocks, progress), device=run.spec.device, checkpoints=run.path / "checkpoints", saving=run.saving,
-        )  # fmt: skip
-    copy_companions(run.path / "pruned", trained)
-    trained.rename(run.path / "model")
+    if trained.exists():
+        copy_companions(run.path / "pruned", trained)
+        trained.rename(run.path / "model")
+
+
+def to_be_trained(run: Run) -> bool:
+    """Whether the run asks for training that is not finished yet."""
+    return run.spec.distill.steps > 0 and not (run.path / "model").exists() and not (run.path / "trained").exists()
+
+
+def train(run: Run, progress: Progress, measure: Measure | None = None) -> None:
+    """Train the pruned model, together with the other processes if there are some; the first writes it into ``trained``."""
+    spec = run.spec
+    distill(
+        run.path / "pruned", teacher_of(run, progress), blocks_of(run, progress).train_NT, spec.distill, run.path / "trained", progress=progress,
+        measure=measure, device=spec.device, checkpoints=run.path / "checkpoints", saving=run.saving,
+    )  # fmt: skip
 
 
 def evaluate_step(run: Run, progress: Progress) -> None:
@@ -180,6 +205,16 @@ def save_step(run: Run, progress: Progress) -> None:
     shutil.rmtree(run.path / "states", ignore_errors=True)
     write_report(run, run.path / "report.html")
     progress.step("save", 1, 1)
+
+
+def family_step(run: Run, progress: Progress) -> None:
+    """Make all members, and gather what was measured on them; the last one's figures are the family's."""
+    make_members(run, progress)
+    members = run.results()["members"]
+    found = [Run(run.path.parent / member["run"]).results() for member in members]
+    figures = [part.get("distilled", part["pruned"]) for part in found]
+    kept = [member | {key: part[key] for key in ("parameters", "heldout")} for member, part in zip(members, figures, strict=True)]
+    update_results(run, teacher=found[0]["teacher"], distilled=figures[-1], members=kept, machine=found[0].get("machine"))
 
 
 def compare_step(run: Run, progress: Progress) -> None:
@@ -246,6 +281,7 @@ STEPS: dict[str, tuple[Step, ...]] = {
     "score": (phase("score", score_step),),
     "prune": (*CUT, phase("save", save_step)),
     "distill": (*CUT, phase("distill", distill_step), phase("evaluate", evaluate_step), phase("save", save_step)),
+    "family": (preflight, phase("family", family_step), phase("save", save_step)),
     "evaluate": (phase("evaluate", compare_step),),
     "generate": (preflight, phase("generate", generate_step)),
 }

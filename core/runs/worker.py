@@ -31,10 +31,11 @@ LOCK_PATIENCE_SECONDS = 2.0
 """Readers hold a run's lock for an instant now and then; another worker holds it for longer than this."""
 
 
-def work(run: Run, steps: Sequence[Step] | None = None, mirror: Progress | None = None) -> int:
+def work(run: Run, steps: Sequence[Step] | None = None, mirror: Progress | None = None, *, has_device: bool = False) -> int:
     """Carry a new, stopped, interrupted or failed run on to its end; return the exit code that tells how it ended.
 
-    ``steps`` stand in for those of the run's kind; ``mirror`` hears of all progress, for bars in a terminal. Ctrl+C or
+    ``steps`` stand in for those of the run's kind; ``mirror`` hears of all progress, for bars in a terminal; ``has_device`` says
+    that the caller holds the device already, as a family does for its members. Ctrl+C or
     SIGTERM stop at the next safe point and keep what was made; a second Ctrl+C stops at once. The cause of a failure is
     left in the run's status, its traceback in out.log.
 
@@ -51,7 +52,8 @@ def work(run: Run, steps: Sequence[Step] | None = None, mirror: Progress | None 
         report = Reporter(run, log, mirror)
         stack.enter_context(report.beating())
         stack.enter_context(_heeding_signals(report))
-        return _attend(run, steps, report)
+        slot = contextlib.nullcontext() if has_device else device_slot(run, _Waiting(report))
+        return _attend(run, steps, report, slot)
 
 
 def _make_ready(run: Run) -> None:
@@ -67,13 +69,13 @@ def _make_ready(run: Run) -> None:
     (run.path / "saving").unlink(missing_ok=True)
 
 
-def _attend(run: Run, steps: Sequence[Step] | None, report: Reporter) -> int:
+def _attend(run: Run, steps: Sequence[Step] | None, report: Reporter, slot: contextlib.AbstractContextManager[None]) -> int:
     """Do the work and write down how it ended."""
     try:
         report.begin()
         report.heed()
         run.spec.check()
-        with device_slot(run, _Waiting(report)):
+        with slot:
             report.start()
             for step in _steps_of(run) if steps is None else steps:
                 step(run, report)

@@ -1,4 +1,4 @@
-"""Several processes on one scoring, as ``accelerate launch`` or ``torchrun`` starts them: each takes its share of the units.
+"""Several processes on one run, as ``accelerate launch`` or ``torchrun`` starts them: each takes its share.
 
 What they hand each other are files in the workspace, so it has to be one that all of them see.
 """
@@ -7,6 +7,7 @@ import os
 from datetime import timedelta
 from functools import cache
 
+import torch
 import torch.distributed as dist
 
 from core.errors import UserError
@@ -37,13 +38,23 @@ def meet() -> None:
             dist.barrier(group=_group())
         except RuntimeError as error:  # all that gloo says when a connection is lost
             raise UserError(
-                "Another process of this scoring has ended. What was computed is kept; start all of them again to go on."
+                "Another process of this run has ended. What was computed is kept; start all of them again to go on."
             ) from error
+
+
+def tell(message: str) -> str:
+    """Give every process the message of the first; a process alone just gets its own back."""
+    if place()[1] == 1:
+        return message
+    said: list[str] = [message]
+    dist.broadcast_object_list(said, src=0, group=_group())
+    return said[0]
 
 
 @cache
 def _group() -> "dist.ProcessGroup":
     """A group for waiting only: gloo, because it needs no device."""
     if not dist.is_initialized():
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        # The default group is the training's too, which on CUDA wants NCCL.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     return dist.new_group(backend="gloo", timeout=PATIENCE)
