@@ -160,7 +160,7 @@ def _delete(runs: Sequence[KnownRun]) -> None:
     gone = 0
     for known in runs:
         try:
-            control.delete(known.run)
+            control.throw_away(known.run)
             gone += 1
         except UserError as error:
             st.toast(str(error), icon=":material/error:")
@@ -200,9 +200,13 @@ def trash() -> None:
             "Empty the trash",
             key="empty_trash",
             icon=":material/delete_forever:",
-            on_click=control.empty_trash,
+            on_click=_empty,
             help="This cannot be undone.",
         )
+
+
+def _empty() -> None:
+    st.toast(f"{fmt.size(control.empty_trash())} are free again.", icon=":material/delete_forever:")
 
 
 def _trying(action: Callable[[str], object]) -> Callable[[str], None]:
@@ -226,7 +230,7 @@ def unreadable() -> None:
 def lineage(runs: Sequence[KnownRun]) -> list[Descendant]:
     """The runs that make models, and the models that they were made from."""
     makers = [known for known in runs if known.spec.kind in ("prune", "distill")]
-    models = {}
+    models: dict[str, Descendant] = {}
     for known in reversed(makers):
         parent = _maker(known.spec.model, makers)
         if parent is None:

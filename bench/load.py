@@ -1,7 +1,6 @@
 """What is written is what was planned: parameters counted, logits after reloading, and a killed run's end."""
 
 import os
-import shutil
 import signal
 import tempfile
 import time
@@ -105,7 +104,7 @@ def training_loss(*, kill: bool) -> float:
             control.resume(run)
         time.sleep(0.2)
     loss = last_loss(run)
-    shutil.rmtree(run.path)
+    control.delete(run)
     return loss
 
 

@@ -40,20 +40,27 @@ if domains:
     domain = st.segmented_control("Held-out text", domains, default=domains[0], required=True, key="w_domain",
                                   help="Text that neither calibration nor training saw; the first is of the training's own domain.")  # fmt: skip
     comparison.quality(compared, names, domain)
+    st.subheader("Quality against cost", anchor=False)
+    comparison.trade(compared, names, domain)
+    st.subheader("Where it got worse", anchor=False)
+    comparison.worse(compared, names)
 else:
     st.caption("Nothing was measured on held-out text in these runs.")
 
 if len(compared) > 1:
     st.subheader("What differs in the recipe", anchor=False)
     comparison.recipe(compared, names)
+    st.subheader("What each kept", anchor=False)
+    comparison.kept(compared, names)
 
 st.subheader("The same prompt", anchor=False)
-which = (
-    run
-    if len(compared) == 1
-    else compared[names.index(st.segmented_control("Of run", names, default=names[0], required=True, key="w_prompt_run"))]
-)
-samples.show(which.generations())
+which = run
+if len(compared) == 1:
+    samples.show(run.generations())
+else:
+    comparison.answers(compared, names)
+    chosen = st.segmented_control("Ask, and report on", names, default=names[0], required=True, key="w_prompt_run")
+    which = compared[names.index(chosen)]
 
 with st.form("ask", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
     text = st.text_input("Your own prompt", placeholder="Once upon a time", key="w_own_prompt", width="stretch")

@@ -131,21 +131,37 @@ def resume(run: Run, *, command: Sequence[str] = WORKER_COMMAND) -> None:
 
 
 def delete(run: Run) -> int:
-    """Move a run that is not live into the trash, with all that it made; return how many bytes those are.
+    """Remove a run that is not live, with all that it made, for good; return how many bytes that frees.
 
     Raises:
         UserError: the run is live.
         RunGone: the folder is no longer there.
     """
+    place, size = _taken_away(run)
+    shutil.rmtree(place, ignore_errors=True)
+    return size
+
+
+def throw_away(run: Run) -> int:
+    """Move a run that is not live into the trash, from which ``restore`` brings it back; return how many bytes it has.
+
+    Raises:
+        UserError: the run is live.
+        RunGone: the folder is no longer there.
+    """
+    return _taken_away(run)[1]
+
+
+def _taken_away(run: Run) -> tuple[Path, int]:
+    """Move a run into the trash by one rename, so that nobody ever sees half a run; return where it is, and its bytes."""
     with _one_at_a_time():
         if run.status().live:
             raise UserError(f"Run {run.id} is still {run.status().state}. Stop it, then delete it.")
-        with _without_worker(run):
+        place = _free_place(room("trash"), run.id)
+        with _without_worker(run), writing_to(run.path):
             size = tree_bytes(run.path)
-            with writing_to(run.path):
-                # One rename, so that nobody ever sees half a run.
-                run.path.rename(_free_place(room("trash"), run.id))
-        return size
+            run.path.rename(place)
+        return place, size
 
 
 def scrap(name: str) -> None:
