@@ -77,6 +77,9 @@ with st.container(horizontal=True):
         "Download the report", lambda: comparison.report(which), f"{which.id}.html", "text/html", icon=":material/download:", on_click="ignore",
         help="One HTML file that needs no network and prints well.",
     )  # fmt: skip
+    st.link_button(
+        "Story mode", "./?demo=1", icon=":material/auto_stories:", type="tertiary", help="A read-only page for people who decide."
+    )
     if st.button("All runs", icon=":material/history:", type="tertiary", key="to_runs", help="Name, note and delete them there."):
         state.go("runs")
 command_box(command_of(which.spec))
