@@ -85,6 +85,9 @@ with check, st.container(border=True):
         with user_errors():
             started = control.start(spec)
         state.set_run_id(started.id)
-        st.toast("The run has started.", icon=":material/play_arrow:")
+        if started.id in runs:
+            st.toast("This very run is under way already, perhaps from another tab. Here it is.", icon=":material/tab:")
+        else:
+            st.toast("The run has started.", icon=":material/play_arrow:")
         st.rerun()
 command_box(command_of(spec))
