@@ -27,6 +27,8 @@ def page_of(path: Path, default: bool = False) -> st.Page:
 
 
 st.set_page_config(page_title="Coppice", page_icon=str(ROOT / "app" / "coppice.svg"), layout="wide", initial_sidebar_state=280)
+if st.context.theme.type == "dark":
+    st.html(ROOT / "app" / "dark.css")
 paths = {path.stem.partition("_")[2]: path for path in sorted((ROOT / "pages").glob("[0-9]_*.py"))}
 story = paths.pop("story")
 if st.query_params.get("demo") == "1":  # read-only: no other page, and no strip, can be reached
