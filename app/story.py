@@ -23,7 +23,7 @@ def stories() -> dict[str, tuple[Mapping[str, Run], list[Choice]]]:
         loss = (results.get("teacher") or {}).get("heldout", {}).get(domain, {}).get("loss_nats")
         if loss is not None:
             groups.setdefault((run.spec.model, (domain, round(loss, 6))), {})[run.id] = run
-    found = {}
+    found: dict[str, tuple[Mapping[str, Run], list[Choice]]] = {}
     for (model, _), runs in sorted(groups.items(), key=lambda group: -len(group[1])):
         name = run_list.short_name(model)
         if len(options := choices({key: run.results() for key, run in runs.items()})) > 1:
