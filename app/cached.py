@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from core.model.source import config_path, fingerprint
 from core.plan.plan import Plan, keep_masks, kept_share, make_plan
 from core.plan.presets import Preset
 from core.plan.presets import presets as find_presets
-from core.runs.folder import Run, all_runs
+from core.runs.folder import Run, RunGone, all_runs
 from core.runs.status import Status
 from core.score import confidence as confidences
 from core.score import store
@@ -45,7 +46,10 @@ from core.specs import (
     Targets,
     TextSpec,
 )
-from core.workspace import home
+from core.workspace import home, room
+
+BEING_MADE_SECONDS = 10
+"""How long a run's folder may be without its spec."""
 
 RETRY_SECONDS = 60
 """A model id that the hub did not give is asked for again after this time, not at every click."""
@@ -349,6 +353,23 @@ def known_runs() -> list[KnownRun]:
         with contextlib.suppress(UserError):
             known = _run(str(run.path))
             found.append(KnownRun(known, known.spec, known.status()))
+    return found
+
+
+def broken_runs() -> list[tuple[Path, str]]:
+    """Folders among the runs that cannot be read as one, with the reason. A run that is just being made is none of them."""
+    found, now = [], time.time()
+    for path in sorted(room("runs").iterdir()):
+        if not path.name.startswith(".") and path.is_dir():
+            try:
+                Run(path).require()
+                _ = Run(path).spec
+            except RunGone:
+                with contextlib.suppress(FileNotFoundError):
+                    if now - path.stat().st_mtime > BEING_MADE_SECONDS:
+                        found.append((path, "It has no spec.json, so what was run is not known."))
+            except UserError as error:
+                found.append((path, str(error)))
     return found
 
 

@@ -1,5 +1,6 @@
 """The parts of the comparison: what runs made, side by side, and the same prompt through all of their models."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,17 +9,22 @@ import streamlit as st
 
 from app import cached, charts, live, post_mortem, run_view, samples
 from core.errors import UserError
-from core.files import tree_bytes
+from core.plan.plan import Plan, keep_masks
 from core.report import format as fmt
+from core.report.compare_figures import kept_picture, passages_picture
 from core.report.html import render
+from core.report.measures import COSTS, QUALITIES
 from core.report.run_figures import ROLES, quality_picture
-from core.report.tables import domains_of, model_rows, quality_rows, recovered_of, spec_differences, title_of
+from core.report.tables import domains_of, model_rows, quality_rows, recovered_of, spec_differences
 from core.runs import control
 from core.runs.folder import Run
+from core.runs.remarks import remarks, title
 from core.specs import EvalSpec, RunSpec
 
 MOST = 4
 """Runs that can be compared at once: more do not fit beside each other."""
+
+COMPARED = "w_compared"
 
 ORDINALS = ("A", "B", "C", "D")
 
@@ -29,9 +35,25 @@ def finished_runs() -> dict[str, Run]:
     return {run.id: run for run in done if run.results()}
 
 
+def choose(names: Sequence[str]) -> None:
+    """Let the page compare these runs when it is next drawn."""
+    st.session_state[COMPARED] = list(names)[:MOST]
+
+
+def chosen(runs: Mapping[str, Run], preferred: str | None) -> list[Run]:
+    """Which runs are compared: what the user chose, else what the address names, else ``preferred``, else the newest."""
+    asked = st.session_state.get(COMPARED) or st.query_params.get("runs", "").split(",")
+    default = preferred if preferred in runs else next(iter(runs))
+    st.session_state[COMPARED] = [name for name in asked if name in runs][:MOST] or ([default] if COMPARED not in st.session_state else [])
+    names = st.multiselect("Runs", list(runs), format_func=lambda name: run_view.label(runs[name]), max_selections=MOST, key=COMPARED,
+                           persist_state="session", help="Up to four.")  # fmt: skip
+    st.query_params["runs"] = ",".join(names)
+    return [runs[name] for name in names]
+
+
 def names_of(runs: Sequence[Run]) -> list[str]:
     """Short names, for tables and legends: the title, and a letter where there are several."""
-    return [title_of(run.spec) if len(runs) == 1 else f"{ORDINALS[i]}: {title_of(run.spec)}" for i, run in enumerate(runs)]
+    return [title(run) if len(runs) == 1 else f"{ORDINALS[i]}: {title(run)}" for i, run in enumerate(runs)]
 
 
 def headline(results: Mapping[str, Any]) -> None:
@@ -74,13 +96,65 @@ def sizes(runs: Sequence[Run], names: Sequence[str]) -> None:
 
 
 def quality(runs: Sequence[Run], names: Sequence[str], domain: str) -> None:
-    """Table and picture of how well every model predicts one held-out text."""
+    """Table of how well every model predicts one held-out text."""
     rows = _stacked([quality_rows(run.results(), domain) for run in runs], names)
     st.table(rows, border="horizontal", hide_index=True, alt=f"Quality of every model on {domain}")
-    found = [
-        {"name": name.partition(":")[0] if len(runs) > 1 else "", "results": run.results()} for run, name in zip(runs, names, strict=True)
-    ]
-    charts.show(quality_picture(found, domain, palette=live.palette()), "quality")
+
+
+def trade(runs: Sequence[Run], names: Sequence[str], domain: str) -> None:
+    """Quality against cost on axes that the user chooses, with the front of the best trades."""
+    with st.container(horizontal=True):
+        across = st.selectbox("Cost", list(COSTS), format_func=lambda key: COSTS[key].title, key="w_across", width=260)
+        up = st.selectbox("Quality", list(QUALITIES), format_func=lambda key: QUALITIES[key].title, key="w_up", width=260)
+    picture = quality_picture(_figured(runs, names), domain, across=across, up=up, palette=live.palette())
+    charts.show(picture, "quality")
+
+
+def worse(runs: Sequence[Run], names: Sequence[str]) -> None:
+    """On which held-out passages the models lost most."""
+    picture = passages_picture(_figured(runs, names), palette=live.palette())
+    st.caption(f"A mark is one passage, a bar the mean of a text. {picture.alt}")
+    if not picture.table.empty:
+        charts.show(picture, "passages")
+
+
+def kept(runs: Sequence[Run], names: Sequence[str]) -> None:
+    """How far the runs kept the same units, layer by layer."""
+    masks: dict[str, Any] = {}
+    for run, name in zip(runs, names, strict=True):
+        with contextlib.suppress(UserError):
+            masks[name.partition(":")[0]] = keep_masks(Plan.load(run.path / "plan.npz"))
+    if len(masks) < 2:
+        st.caption("What was kept can be compared where two of the runs still have their plan.")
+    elif len({mask["neurons"].shape + mask["heads"].shape + mask["channels"].shape for mask in masks.values()}) > 1:
+        st.caption("These runs cut models of different build, so their units cannot be compared one by one.")
+    else:
+        picture = kept_picture(masks)
+        st.caption(picture.alt)
+        charts.show(picture, "kept")
+
+
+def answers(runs: Sequence[Run], names: Sequence[str]) -> None:
+    """The prompts that all runs were asked: the teacher's answer, and that of each run's best model."""
+    found = [run.generations() for run in runs]
+    prompts = [prompt for prompt in found[0].get("prompts") or [] if all(prompt in (one.get("prompts") or []) for one in found)]
+    columns: dict[str, tuple[str, list[str]]] = {}
+    for one, name in zip(found, names, strict=True):
+        said = one.get("answers") or {}
+        roles = [role for role in ROLES if said.get(role)]
+        for role in roles[:1] + roles[-1:]:
+            title = ROLES[role] if role == "teacher" else f"{name.partition(':')[0]}: {ROLES[role].lower()}"
+            columns.setdefault(title, (role, [said[role][one["prompts"].index(prompt)] for prompt in prompts]))
+    if prompts:
+        samples.beside(prompts, columns)
+    else:
+        st.caption("The runs were not asked a common prompt.")
+
+
+def _figured(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The runs as figures take them."""
+    short = [name.partition(":")[0] if len(runs) > 1 else "" for name in names]
+    return [{"name": name, "results": run.results()} for run, name in zip(runs, short, strict=True)]
 
 
 def _stacked(tables_: Sequence[Sequence[Mapping[str, str]]], names: Sequence[str]) -> pd.DataFrame:
@@ -119,7 +193,7 @@ def ask(run: Run, prompt: str) -> Run:
     """
     folders = [run.path / name for name in ("pruned", "model") if (run.path / name / "config.json").exists()]
     if not folders:
-        raise UserError(f"The models of {title_of(run.spec)} are no longer in {run.path}. Start the run again to ask them.")
+        raise UserError(f"The models of {title(run)} are no longer in {run.path}. Start the run again to ask them.")
     spec = RunSpec(
         kind="generate",
         model=run.spec.model,
@@ -148,23 +222,4 @@ def answer(run_id: str, seconds: float | None) -> None:
 
 def report(run: Run) -> str:
     """The HTML report, made when it is asked for."""
-    return render(run)
-
-
-@st.dialog("Delete this run?", icon=":material/delete:")
-def confirm_delete(run: Run) -> None:
-    """Say what is lost before it is."""
-    st.markdown(
-        f"**{title_of(run.spec)}**, with its models, checkpoints and results: {fmt.size(tree_bytes(run.path))}. This cannot be undone."
-    )
-    with st.container(horizontal=True, horizontal_alignment="right"):
-        if st.button("Keep it", key="keep"):
-            st.rerun()
-        if st.button("Delete", key="delete", type="primary", icon=":material/delete:"):
-            try:
-                freed = control.delete(run)
-            except UserError as error:
-                st.error(str(error))
-                return
-            st.toast(f"Deleted; {fmt.size(freed)} are free again.")
-            st.rerun()
+    return render(run, title(run), remarks(run).note)

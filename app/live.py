@@ -1,6 +1,7 @@
 """Following a run while it works: reading only what is new, drawing only what changed, and never losing the viewer's zoom."""
 
 import copy
+import functools
 from collections.abc import Callable
 
 import streamlit as st
@@ -9,7 +10,7 @@ from app import charts
 from core.report.curves import Curves
 from core.report.picture import Picture
 from core.report.run_figures import DARK, LIGHT, Palette
-from core.runs.folder import Run
+from core.runs.folder import Run, RunGone
 from core.runs.status import Status
 
 PACE_SECONDS = {"running": 2.0, "stopping": 2.0, "queued": 10.0}
@@ -27,9 +28,18 @@ def pace(status: Status) -> float | None:
 
 
 def watch(draw: Callable[[str, float | None], None], run: Run) -> None:
-    """Draw ``draw(run_id, pace)`` now, and again at the run's pace as long as it lives."""
+    """Draw ``draw(run_id, pace)`` now, and again at the run's pace as long as it lives; the whole page anew once the run is gone."""
     seconds = pace(run.status())
-    st.fragment(draw, run_every=seconds)(run.id, seconds)
+
+    @functools.wraps(draw)
+    def drawn(run_id: str, seconds: float | None) -> None:
+        try:
+            run.require()
+            draw(run_id, seconds)
+        except RunGone:
+            st.rerun()
+
+    st.fragment(drawn, run_every=seconds)(run.id, seconds)
 
 
 def settled(status: Status, seconds: float | None) -> None:

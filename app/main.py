@@ -18,15 +18,22 @@ import streamlit as st  # noqa: E402
 from app import sidebar  # noqa: E402
 
 
-def page_of(path: Path) -> st.Page:
+def page_of(path: Path, default: bool = False) -> st.Page:
     """The navigation entry of a page script."""
     said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or path.stem
     title, icon, *rest = (part.strip() for part in said.splitlines()[0].split("|"))
     number, _, name = path.stem.partition("_")
-    return st.Page(path, title=title, icon=icon, url_path=name, default=number == "1", help=" ".join(rest) or None)
+    return st.Page(path, title=title, icon=icon, url_path=name, default=default or number == "1", help=" ".join(rest) or None)
 
 
 st.set_page_config(page_title="Coppice", page_icon=str(ROOT / "app" / "coppice.svg"), layout="wide", initial_sidebar_state=280)
-page = st.navigation([page_of(path) for path in sorted((ROOT / "pages").glob("[0-9]_*.py"))], position="top")
-sidebar.show(page.url_path or "model")
-page.run()
+if st.context.theme.type == "dark":
+    st.html(ROOT / "app" / "dark.css")
+paths = {path.stem.partition("_")[2]: path for path in sorted((ROOT / "pages").glob("[0-9]_*.py"))}
+story = paths.pop("story")
+if st.query_params.get("demo") == "1":  # read-only: no other page, and no strip, can be reached
+    st.navigation([page_of(story, default=True)], position="hidden").run()
+else:
+    page = st.navigation([page_of(path) for path in paths.values()], position="top")
+    sidebar.show(page.url_path or "model")
+    page.run()

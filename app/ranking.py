@@ -43,7 +43,7 @@ def choose(subject: Subject, axis: str, *more: Callable[[], None]) -> np.ndarray
         for draw in more:
             draw()
     if found:
-        st.caption(f"{found.says} {linked(found.paper)}.")
+        st.markdown(f":gray[:small[{found.says}]] :small[{linked(found.paper)}.]")  # no caption: its links would be too faint to read
     if unmeasured := _unmeasured(subject, axis):
         st.caption(f":material/info: Not measured: {unmeasured}.")
     return _answer(subject, axis)

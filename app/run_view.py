@@ -13,9 +13,9 @@ from core.errors import UserError
 from core.report import format as fmt
 from core.report.curves import Curves, recovered
 from core.report.run_figures import heldout_picture, references_of, terms_picture, training_picture
-from core.report.tables import title_of
 from core.runs import control
 from core.runs.folder import Run, find
+from core.runs.remarks import title
 from core.runs.slots import queue_position
 from core.runs.status import Status
 
@@ -57,7 +57,7 @@ def label(run: Run) -> str:
     Not how it stands: a select box loses its choice when the choice's label changes.
     """
     when = time.strftime("%d %b %H:%M", time.localtime(run.last_word().created))
-    return f"{when} · {title_of(run.spec)} · {run.id.partition(run.spec.kind + '-')[2]}"
+    return f"{when} · {title(run)} · {run.id.partition(run.spec.kind + '-')[2]}"
 
 
 def header(run_id: str, seconds: float | None) -> None:

@@ -1,6 +1,6 @@
 """The same prompts through every model, side by side, each marked where it leaves the teacher's words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -14,20 +14,25 @@ ICONS = {"teacher": "star", "pruned": "radio_button_unchecked", "distilled": "ra
 
 
 def show(generations: Mapping[str, Any]) -> None:
-    """Every prompt of generations.json's data."""
-    for i, prompt in enumerate(generations.get("prompts") or []):
-        _one({role: texts[i] for role in ROLES if (texts := generations["answers"].get(role))}, prompt)
+    """Every prompt of generations.json's data, through the roles that answered it."""
+    answers = generations.get("answers") or {}
+    beside(generations.get("prompts") or [], {ROLES[role]: (role, answers[role]) for role in ROLES if answers.get(role)})
 
 
-def _one(answers: Mapping[str, str], prompt: str) -> None:
+def beside(prompts: Sequence[str], columns: Mapping[str, tuple[str, Sequence[str]]]) -> None:
+    """Prompts with their answers side by side: title of a column -> role and a text for each prompt; the teacher's first."""
+    for i, prompt in enumerate(prompts):
+        _one({title: (role, texts[i]) for title, (role, texts) in columns.items()}, prompt)
+
+
+def _one(answers: Mapping[str, tuple[str, str]], prompt: str) -> None:
     """One prompt, continued by every model; what follows a text's first departure from the teacher's is marked."""
     st.markdown(f"**{plain(prompt)}**")
-    teacher = answers.get("teacher")
-    for column, role in zip(st.columns(max(1, len(answers))), answers, strict=False):
+    teacher = next((text for role, text in answers.values() if role == "teacher"), None)
+    for column, (title, (role, text)) in zip(st.columns(max(1, len(answers))), answers.items(), strict=False):
         with column.container(border=True, height="stretch"):
-            text = answers[role]
             shared = len(text) if teacher is None or role == "teacher" else common_start(teacher, text)
-            st.caption(f":material/{ICONS[role]}: {ROLES[role]}")
+            st.caption(f":material/{ICONS.get(role, 'radio_button_checked')}: {plain(title)}")
             st.markdown(
                 plain(text[:shared])
                 + (f" :orange[:material/call_split:] :orange-background[{plain(text[shared:])}]" if text[shared:].strip() else "")

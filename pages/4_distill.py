@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from app import cached, live, post_mortem, preflight, run_view, state
+from app import cached, comparison, live, post_mortem, preflight, run_view, state
 from app.ui import command_box, empty_state, page_header, user_errors
 from core.report import format as fmt
 from core.report.command import command_of
-from core.report.tables import title_of
 from core.runs import control
+from core.runs.remarks import title
 from core.specs import Targets
 
 NEW = "new"
@@ -36,13 +36,14 @@ if chosen != wanted:
 
 if chosen != NEW:
     run = runs[chosen]
-    st.subheader(title_of(run.spec), anchor=False)
+    st.subheader(title(run), anchor=False)
     status = run.status()
     live.watch(run_view.header, run)
     post_mortem.card(run, status)
     if run.spec.kind == "distill":
         live.watch(run_view.curves, run)
     if status.state == "done" and st.button("Compare the result", icon=":material/compare_arrows:", type="primary"):
+        comparison.choose([chosen])
         state.go("compare")
     live.watch(run_view.words, run)
     if not status.error:
@@ -84,6 +85,9 @@ with check, st.container(border=True):
         with user_errors():
             started = control.start(spec)
         state.set_run_id(started.id)
-        st.toast("The run has started.", icon=":material/play_arrow:")
+        if started.id in runs:
+            st.toast("This very run is under way already, perhaps from another tab. Here it is.", icon=":material/tab:")
+        else:
+            st.toast("The run has started.", icon=":material/play_arrow:")
         st.rerun()
 command_box(command_of(spec))

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import comparison, live, run_view, samples, state
+from app import comparison, live, samples, state
 from app.ui import command_box, empty_state, page_header, user_errors
 from core.report.command import command_of
 from core.report.tables import domains_of, sentence
@@ -17,16 +17,10 @@ if not runs:
         state.go("distill")
     st.stop()
 
-current = state.run_id()
-first = current if current in runs else next(iter(runs))
-chosen = st.multiselect(
-    "Runs", list(runs), default=[first], format_func=lambda name: run_view.label(runs[name]), max_selections=comparison.MOST,
-    key="w_compared", persist_state="session", help="Up to four.",
-)  # fmt: skip
-if not chosen:
+compared = comparison.chosen(runs, state.run_id())
+if not compared:
     st.info("Choose a run.", icon=":material/checklist:")
     st.stop()
-compared = [runs[name] for name in chosen]
 names = comparison.names_of(compared)
 run = compared[0]
 results = run.results()
@@ -46,20 +40,27 @@ if domains:
     domain = st.segmented_control("Held-out text", domains, default=domains[0], required=True, key="w_domain",
                                   help="Text that neither calibration nor training saw; the first is of the training's own domain.")  # fmt: skip
     comparison.quality(compared, names, domain)
+    st.subheader("Quality against cost", anchor=False)
+    comparison.trade(compared, names, domain)
+    st.subheader("Where it got worse", anchor=False)
+    comparison.worse(compared, names)
 else:
     st.caption("Nothing was measured on held-out text in these runs.")
 
 if len(compared) > 1:
     st.subheader("What differs in the recipe", anchor=False)
     comparison.recipe(compared, names)
+    st.subheader("What each kept", anchor=False)
+    comparison.kept(compared, names)
 
 st.subheader("The same prompt", anchor=False)
-which = (
-    run
-    if len(compared) == 1
-    else compared[names.index(st.segmented_control("Of run", names, default=names[0], required=True, key="w_prompt_run"))]
-)
-samples.show(which.generations())
+which = run
+if len(compared) == 1:
+    samples.show(run.generations())
+else:
+    comparison.answers(compared, names)
+    chosen = st.segmented_control("Ask, and report on", names, default=names[0], required=True, key="w_prompt_run")
+    which = compared[names.index(chosen)]
 
 with st.form("ask", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
     text = st.text_input("Your own prompt", placeholder="Once upon a time", key="w_own_prompt", width="stretch")
@@ -76,6 +77,9 @@ with st.container(horizontal=True):
         "Download the report", lambda: comparison.report(which), f"{which.id}.html", "text/html", icon=":material/download:", on_click="ignore",
         help="One HTML file that needs no network and prints well.",
     )  # fmt: skip
-    if st.button("Delete the run", icon=":material/delete:", type="tertiary", key="delete_run"):
-        comparison.confirm_delete(which)
+    st.link_button(
+        "Story mode", "./?demo=1", icon=":material/auto_stories:", type="tertiary", help="A read-only page for people who decide."
+    )
+    if st.button("All runs", icon=":material/history:", type="tertiary", key="to_runs", help="Name, note and delete them there."):
+        state.go("runs")
 command_box(command_of(which.spec))

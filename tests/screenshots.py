@@ -18,7 +18,7 @@ IMAGES = ROOT / "docs" / "images"
 WAIT_MS = 30_000
 PAGES = {
     "model": "", "importance": "importance?view=Heads", "agreement": "importance?view=Agreement", "targets": "targets", "distill": "distill",
-    "compare": "compare",
+    "compare": "compare", "runs": "runs", "story": "?demo=1",
 }  # fmt: skip
 """Picture -> what is opened for it."""
 

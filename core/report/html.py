@@ -57,9 +57,14 @@ def write_report(run: ReportedRun, path: Path) -> Path:
     return path
 
 
-def render(run: ReportedRun) -> str:
-    """Make the report's HTML from what the run folder holds, whatever state the run is in."""
-    status, results, title = run.status(), run.results(), title_of(run.spec)
+def render(run: ReportedRun, title: str = "", note: str = "") -> str:
+    """Make the report's HTML from what the run folder holds, whatever state the run is in.
+
+    Args:
+        title: heading, if it shall not be the run's own title.
+        note: what somebody wrote about the run.
+    """
+    status, results, title = run.status(), run.results(), title or title_of(run.spec)
     curves = Curves().extend(run.events(0)[0])
     importance = importance_pictures(results, run.path / "plan.npz")
     sections = (
@@ -72,6 +77,7 @@ def render(run: ReportedRun) -> str:
         title=title,
         sentence=sentence(results),
         about=_about(status, results),
+        note=note,
         problem=status.error,
         models=model_rows(results),
         machine_name=machine.get("name") or machine.get("cpu") or "this machine",

@@ -16,6 +16,7 @@ from plotly.subplots import make_subplots
 
 from core.report import format as fmt
 from core.report.curves import Curves, envelope, extremes, recovered, smooth
+from core.report.measures import COSTS, QUALITIES, Measure, front
 from core.report.picture import CLEAR, NEUTRAL, Picture
 
 MAX_POINTS = 800
@@ -145,31 +146,45 @@ def heldout_picture(curves: Curves, references: References, *, estimated: bool =
     return Picture(figure=figure, alt="Held-out loss. " + ". ".join(titles) + ".", table=_heldout_table(curves, references))
 
 
-def quality_picture(runs: Sequence[Mapping[str, Any]], domain: str, *, palette: Palette = LIGHT) -> Picture:
-    """Quality against size: nats above the teacher on ``domain`` for every model of some runs.
+def quality_picture(
+    runs: Sequence[Mapping[str, Any]], domain: str, *, across: str = "parameters", up: str = "above", palette: Palette = LIGHT
+) -> Picture:
+    """Quality against size, or against another cost, for every model of some runs, with the front that none of them beats.
 
     Args:
         runs: ``{"name": str, "results": results.json's data}`` each; a name may be empty.
         domain: held-out text to show.
+        across: key of ``measures.COSTS``.
+        up: key of ``measures.QUALITIES``.
         palette: colours.
     """
-    figure = _figure(x="parameters", y=f"nats above the teacher on {domain}")
-    figure.add_hline(0, line={"color": palette.teacher, "dash": "dash", "width": 1})
+    cost, quality = COSTS[across], QUALITIES[up]
+    figure = _figure(x=cost.title, y=f"{quality.title} on {domain}")
+    if up == "above":
+        figure.add_hline(0, line={"color": palette.teacher, "dash": "dash", "width": 1})
     rows: list[dict[str, Any]] = []
+    marks: list[tuple[tuple[float, float], str, str, str, str]] = []
     for i, run in enumerate(runs):
-        found = {role: _point(run["results"], role, domain) for role in ROLES}
-        path = [point for role in ("pruned", "distilled") if (point := found[role])]
+        found = {role: _point(run["results"], role, domain, cost, quality) for role in ROLES}
+        path = [point for role, point in found.items() if point and role != "teacher"]
         figure.add_scatter(x=[p[0] for p in path], y=[p[1] for p in path], mode="lines", hoverinfo="skip", showlegend=False,
                            line={"color": NEUTRAL, "width": 1, "dash": "dot"})  # fmt: skip
         for role, point in found.items():
             name = ROLES[role] if role == "teacher" or not run["name"] else f"{run['name']}, {ROLES[role].lower()}"
-            row = {"model": name, "parameters": point and point[0], "nats above the teacher": point and point[1]}
+            row = {"model": name, cost.title: point and point[0], quality.title: point and point[1]}
             if point and row not in rows:
                 rows.append(row)
-                _mark(figure, point, role, name, SHAPES[i % len(SHAPES)], getattr(palette, role))
+                marks.append((point, role, name, SHAPES[i % len(SHAPES)], getattr(palette, role)))
+    best = front([mark[0] for mark in marks], cost, quality)
+    if len(best) > 1:
+        x, y = zip(*(marks[i][0] for i in best), strict=True)
+        figure.add_scatter(x=x, y=y, mode="lines", name="best trades", line={"color": NEUTRAL, "width": 2}, opacity=0.7, hoverinfo="skip")
+    for i, (point, role, name, shape, color) in enumerate(marks):
+        _mark(figure, point, role, name, shape, color, f"{cost.write(point[0])}<br>{quality.write(point[1])}", beaten=i not in best)
     figure.update_layout(hovermode="closest", legend={"x": 0, "xanchor": "left", "itemsizing": "constant"})
     figure.update_xaxes(tickformat="~s")
-    return Picture(figure=figure, alt=_quality_takeaway(runs, domain), table=pd.DataFrame(rows))
+    table = pd.DataFrame(rows).assign(best=[i in best for i in range(len(rows))]) if rows else pd.DataFrame(rows)
+    return Picture(figure=figure, alt=_quality_takeaway(runs, domain, cost, quality), table=table)
 
 
 def _heldout_table(curves: Curves, references: References) -> pd.DataFrame:
@@ -227,20 +242,19 @@ def _padded(values: Sequence[float]) -> list[float] | None:
     return [min(values) - room, max(values) + room] if room else None
 
 
-def _mark(figure: go.Figure, point: tuple[int, float], role: str, name: str, shape: str, color: str) -> None:
-    """One model: star, hollow or filled."""
-    symbol = {"teacher": "star", "pruned": shape + "-open", "distilled": shape}[role]
+def _mark(figure: go.Figure, point: tuple[float, float], role: str, name: str, shape: str, color: str, said: str, *, beaten: bool) -> None:
+    """One model: star, hollow or filled; faint where another beats it on both axes."""
+    symbol = {"teacher": "star", "pruned": shape + "-open"}.get(role, shape)
     figure.add_scatter(
-        x=[point[0]], y=[point[1]], mode="markers", name=name, marker={"symbol": symbol, "size": 14, "color": color, "line": {"color": color, "width": 2.5}},
-        hovertemplate=f"{fmt.count(point[0])} parameters<br>{fmt.nats(point[1])} above the teacher",
+        x=[point[0]], y=[point[1]], mode="markers", name=name, opacity=0.5 if beaten else 1.0, hovertemplate=said,
+        marker={"symbol": symbol, "size": 14, "color": color, "line": {"color": color, "width": 2.5}},
     )  # fmt: skip
 
 
-def _point(results: Mapping[str, Any], role: str, domain: str) -> tuple[int, float] | None:
-    """(parameters, nats above the teacher) of one model, or None where it was not measured."""
-    loss = loss_of(results, role, domain)
-    teacher = loss_of(results, "teacher", domain)
-    return None if loss is None or teacher is None else (results[role]["parameters"], loss - teacher)
+def _point(results: Mapping[str, Any], role: str, domain: str, cost: Measure, quality: Measure) -> tuple[float, float] | None:
+    """Where one model lies, or None where it was not measured."""
+    x, y = cost.read(results, role, domain), quality.read(results, role, domain)
+    return None if x is None or y is None else (x, y)
 
 
 def loss_of(results: Mapping[str, Any], role: str, domain: str) -> float | None:
@@ -276,13 +290,12 @@ def _training_takeaway(steps: np.ndarray, bold: np.ndarray) -> str:
     return f"KL to the teacher went from {fmt.nats(seen[0])} at step {steps[0]} to {fmt.nats(seen[-1])} at step {steps[-1]}, smoothed."
 
 
-def _quality_takeaway(runs: Sequence[Mapping[str, Any]], domain: str) -> str:
+def _quality_takeaway(runs: Sequence[Mapping[str, Any]], domain: str, cost: Measure, quality: Measure) -> str:
     """What the quality picture says, a clause a run."""
     clauses = []
     for run in runs:
-        role = "distilled" if _point(run["results"], "distilled", domain) else "pruned"
-        if point := _point(run["results"], role, domain):
-            clauses.append(
-                f"{run['name'] or 'the model'} has {fmt.count(point[0])} parameters and lies {fmt.nats(point[1])} above the teacher ({role})"
-            )
-    return f"Quality against size on {domain}: " + ("; ".join(clauses) or "nothing measured") + "."
+        found = {role: point for role in ROLES if role != "teacher" and (point := _point(run["results"], role, domain, cost, quality))}
+        if found:
+            role, (x, y) = list(found.items())[-1]
+            clauses.append(f"{run['name'] or 'the model'}: {cost.write(x)}, {quality.write(y)} ({role})")
+    return f"{quality.title} against {cost.title} on {domain}: ".capitalize() + ("; ".join(clauses) or "nothing measured") + "."

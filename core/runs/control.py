@@ -6,6 +6,7 @@ leaves wishes (``cancel``), starts workers, and puts down what became of those t
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import shutil
 import signal
@@ -130,22 +131,87 @@ def resume(run: Run, *, command: Sequence[str] = WORKER_COMMAND) -> None:
 
 
 def delete(run: Run) -> int:
-    """Remove a run that is not live, with all that it made; return how many bytes that frees.
+    """Remove a run that is not live, with all that it made, for good; return how many bytes that frees.
 
     Raises:
         UserError: the run is live.
         RunGone: the folder is no longer there.
     """
+    place, size = _taken_away(run)
+    shutil.rmtree(place, ignore_errors=True)
+    return size
+
+
+def throw_away(run: Run) -> int:
+    """Move a run that is not live into the trash, from which ``restore`` brings it back; return how many bytes it has.
+
+    Raises:
+        UserError: the run is live.
+        RunGone: the folder is no longer there.
+    """
+    return _taken_away(run)[1]
+
+
+def _taken_away(run: Run) -> tuple[Path, int]:
+    """Move a run into the trash by one rename, so that nobody ever sees half a run; return where it is, and its bytes."""
     with _one_at_a_time():
         if run.status().live:
             raise UserError(f"Run {run.id} is still {run.status().state}. Stop it, then delete it.")
-        with _without_worker(run):
-            freed = tree_bytes(run.path)
-            # Out of sight first, so that nobody sees half a run; what an earlier deletion left is swept as well.
-            run.path.rename(run.path.parent / f".deleted-{run.id}")
-        for leftover in run.path.parent.glob(".deleted-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        return freed
+        place = _free_place(room("trash"), run.id)
+        with _without_worker(run), writing_to(run.path):
+            size = tree_bytes(run.path)
+            run.path.rename(place)
+        return place, size
+
+
+def scrap(name: str) -> None:
+    """Move a folder among the runs that is no whole run into the trash.
+
+    Raises:
+        UserError: a worker is at it, or it is not there.
+    """
+    path = room("runs") / Path(name).name
+    with _one_at_a_time(), writing_to(path):
+        if (path / "spec.json").exists() and Run(path).held():
+            raise UserError(f"Run {name} has a worker. Stop it first.")
+        if not path.exists():
+            raise UserError(f"{path} is not there any more.")
+        path.rename(_free_place(room("trash"), path.name))
+
+
+def trash() -> list[Path]:
+    """Folders of deleted runs, which still take room, the newest run first."""
+    return sorted(room("trash").iterdir(), reverse=True)
+
+
+def restore(name: str) -> Run:
+    """Bring a deleted run back out of the trash.
+
+    Raises:
+        UserError: it is not there any more.
+    """
+    with _one_at_a_time():
+        place = _free_place(room("runs"), name)
+        try:
+            (room("trash") / Path(name).name).rename(place)
+        except FileNotFoundError as error:
+            raise UserError(f"Run {name} is not in the trash any more: it was restored, or the trash was emptied.") from error
+        return Run(place)
+
+
+def empty_trash() -> int:
+    """Remove the deleted runs for good; return how many bytes that frees."""
+    with _one_at_a_time():
+        size = tree_bytes(room("trash"))
+        for folder in trash():
+            shutil.rmtree(folder, ignore_errors=True)
+        return size
+
+
+def _free_place(folder: Path, name: str) -> Path:
+    """A path in ``folder`` that nothing has, called ``name`` if that is free."""
+    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    return next(path for one in names if not (path := folder / Path(one).name).exists())
 
 
 def reconcile(run: Run, patience: Patience | None = None) -> Status:

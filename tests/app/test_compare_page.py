@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.files import read_json, write_json
+from core.model.dims import Dims
 from core.model.embedded import MODEL_NAME
+from core.plan.plan import Plan
 from core.runs import control
-from core.runs.folder import Run, all_runs
-from core.specs import DistillSpec, RunSpec
+from core.runs.folder import Run
+from core.specs import DistillSpec, RankSpec, RunSpec, Targets
 from core.workspace import ROOT, room
 from tests.app.ready import charts, figure
 from tests.app.test_distill_page import CONFIG, labels, said
@@ -27,6 +30,18 @@ def page() -> AppTest:
     at.switch_page("../pages/5_compare.py").run()
     assert not at.exception
     return at
+
+
+def plan_of(gone: int) -> Plan:
+    """A plan that removes one layer of three and keeps all else."""
+    kept = np.array([layer for layer in range(3) if layer != gone])
+    source = Dims(layers=3, hidden=8, ffn=5, heads=4, kv_heads=2, head_dim=2, vocab=11)
+
+    def all_of(units: int) -> np.ndarray:
+        return np.tile(np.arange(units), (2, 1))
+
+    return Plan(targets=Targets(num_hidden_layers=2), rank=RankSpec(), source=source, layers=kept, kv_heads=all_of(2), heads=all_of(4),
+                neurons=all_of(5), channels=np.arange(8))  # fmt: skip
 
 
 def test_without_a_finished_run_it_says_what_to_do_next() -> None:
@@ -104,12 +119,43 @@ def test_a_run_whose_models_are_gone_cannot_be_asked() -> None:
     assert "are no longer in" in at.error[0].value
 
 
-def test_deleting_asks_first_and_says_how_much_it_frees() -> None:
+def test_the_axes_are_free_and_the_picture_says_what_lies_on_them() -> None:
     make_run("done")
     at = page()
-    at.button(key="delete_run").click().run()
-    assert "kB. This cannot be undone." in said(at)
-    assert len(all_runs()) == 1
+    at.selectbox(key="w_across").set_value("decode")
+    at.selectbox(key="w_up").set_value("agreement").run()
+    assert not at.exception
+    assert "same next token as the teacher against decoding, tokens/s on wikipedia" in charts(at)[0].lower()
+    assert "26.9 tokens/s" in charts(at)[0]
+
+
+def test_what_two_runs_kept_is_compared_layer_by_layer() -> None:
+    first, second = make_run("done"), make_run("done", spec=RunSpec(kind="distill", name="Second", targets=SPEC.targets))
+    at = page()
+    at.multiselect(key="w_compared").set_value([first.id, second.id]).run()
+    assert "where two of the runs still have their plan" in said(at)
+    for run, gone in ((first, 1), (second, 2)):
+        plan_of(gone).save(run.path / "plan.npz")
+    at.run()
+    assert not at.exception
+    assert "A and B share 100.0 % of heads, 100.0 % of neurons and 100.0 % of embedding channels, 2 layers only in one." in said(at)
+
+
+def test_runs_are_named_in_the_address_and_come_back_with_it() -> None:
+    first, second = make_run("done"), make_run("done", spec=RunSpec(kind="distill", name="Second", targets=SPEC.targets))
+    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=30).run()
+    at.query_params["runs"] = f"{first.id},gone,{second.id}"
+    at.switch_page("../pages/5_compare.py").run()
+    assert at.multiselect(key="w_compared").value == [first.id, second.id]
+
+
+def test_common_prompts_of_several_runs_stand_side_by_side() -> None:
+    first, second = make_run("done"), make_run("done", spec=RunSpec(kind="distill", name="Second", targets=SPEC.targets))
+    at = page()
+    at.multiselect(key="w_compared").set_value([first.id, second.id]).run()
+    text = said(at)
+    assert "A\\: distilled" in text
+    assert "B\\: distilled" in text
 
 
 def test_the_report_can_be_downloaded() -> None:

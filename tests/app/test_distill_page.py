@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import run_view
 from app.state import Draft
 from core.files import write_json
 from core.model.embedded import MODEL_NAME
@@ -235,6 +237,29 @@ def test_another_run_can_be_chosen_and_then_stands_in_the_address() -> None:
 def test_a_run_that_is_gone_is_named_and_the_form_stands_there() -> None:
     at = page(run="20200101-000000-distill-abcdef")
     assert "is not in this workspace" in said(at)
+
+
+def test_a_run_that_is_deleted_while_it_is_watched_is_told_not_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = make_run("done")
+
+    def vanish(run_id: str, seconds: float | None) -> None:
+        shutil.rmtree(one.path)
+        one.status()
+
+    monkeypatch.setattr(run_view, "header", vanish)
+    at = page(run=one.id)
+    assert f"The run {one.id} is not in this workspace" in said(at)
+
+
+def test_the_second_tab_that_starts_the_same_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "launch", lambda run, **_: (run.path / "launched").touch())
+    tabs = [page(run="new", draft=draft_of(Targets(num_hidden_layers=24))) for _ in range(2)]
+    for at in tabs:
+        at.button(key="start").click().run()
+        assert not at.exception
+    assert len(all_runs()) == 1
+    assert "has started" in tabs[0].toast[0].value
+    assert "under way already" in tabs[1].toast[0].value
 
 
 def test_measuring_again_after_distillation_does_not_turn_the_clock_back() -> None:

@@ -54,7 +54,7 @@ def test_pruned_is_hollow_distilled_filled_and_one_teacher_a_star() -> None:
     assert symbols == {
         "Teacher": "star", "A, pruned, not retrained": "circle-open", "A, distilled": "circle", "B, pruned, not retrained": "square-open",
     }  # fmt: skip
-    assert "A has 107 M parameters" in picture.alt
+    assert "A: 107 M parameters" in picture.alt
     assert np.isclose(picture.table["nats above the teacher"][0], 0)
 
 

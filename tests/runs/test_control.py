@@ -11,6 +11,7 @@ from core.files import read_json, write_json
 from core.runs import control
 from core.runs.control import Patience
 from core.runs.folder import Run, RunGone, all_runs, create
+from core.runs.status import Status
 from core.runs.worker import work
 from core.workspace import room
 from tests.runs.counting import COMMAND, begin, count, go_on, spec, wait_for, wait_until_counting
@@ -128,13 +129,38 @@ def test_deleting_frees_the_disk_but_never_a_live_run():
     wait_for(run, "stopped")
     size = sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file())
     assert control.delete(run) == size
-    assert list(room("runs").iterdir()) == []
+    assert list(room("runs").iterdir()) == control.trash() == []
+
+
+def test_a_deleted_run_comes_back_whole_until_the_trash_is_emptied():
+    run = create(spec("3"))
+    control.cancel(run, keep=False)
+    run.write_status(Status(state="done"))
+    (run.path / "note.txt").write_text("mine")
+    control.throw_away(run)
+    assert [folder.name for folder in control.trash()] == [run.id]
+    assert control.restore(run.id) == run
+    assert (run.path / "note.txt").read_text() == "mine"
+    size = control.throw_away(run)
+    assert control.empty_trash() == size
+    assert control.trash() == []
+    with pytest.raises(UserError, match="not in the trash any more"):
+        control.restore(run.id)
+
+
+def test_two_deleted_runs_of_one_name_do_not_meet():
+    first = create(spec("3"))
+    first.write_status(Status(state="done"))
+    control.throw_away(first)
+    shutil.copytree(control.trash()[0], first.path)
+    control.throw_away(first)
+    assert len(control.trash()) == 2
 
 
 def test_every_action_on_a_deleted_run_says_that_it_is_gone():
     run = create(spec("3"))
     shutil.rmtree(run.path)
-    for action in (control.reconcile, control.cancel, control.resume, control.delete, control.launch, work):
+    for action in (control.reconcile, control.cancel, control.resume, control.delete, control.throw_away, control.launch, work):
         with pytest.raises(RunGone, match="deleted or moved"):
             action(run)
 
