@@ -144,12 +144,12 @@ def neurons(subject: Subject) -> None:
     units = selection.chosen(subject, "neurons")
     layer, unit = units[0]
     order_U = np.argsort(-score_LF[layer], kind="stable")
-    places = np.argsort(order_U)
+    places = {one: np.argsort(np.argsort(-score_LF[one], kind="stable")) for one in {one for one, _ in units}}
     chart, detail = st.columns([4, 1], gap="medium")
     with chart:
         picture = width_figures.neuron_map(
             score_LF, kept_count, subject.masks["layers"], within_layer=scale.within, pinned_LF=pinned_LF,
-            selected=[(one, int(places[number])) for one, number in units if one == layer],
+            selected=[(one, int(places[one][number])) for one, number in units],
         )  # fmt: skip
         st.caption(picture.alt + _undecided_said(subject, "neurons", undecided_LF, "one layer's are shaded below"))
         charts.show(picture, "neurons", lambda area: _choose_slices(area, score_LF))

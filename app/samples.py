@@ -21,7 +21,7 @@ def show(generations: Mapping[str, Any]) -> None:
 
 def _one(answers: Mapping[str, str], prompt: str) -> None:
     """One prompt, continued by every model; what follows a text's first departure from the teacher's is marked."""
-    st.markdown(f"**{_plain(prompt)}**")
+    st.markdown(f"**{plain(prompt)}**")
     teacher = answers.get("teacher")
     for column, role in zip(st.columns(max(1, len(answers))), answers, strict=False):
         with column.container(border=True, height="stretch"):
@@ -29,8 +29,8 @@ def _one(answers: Mapping[str, str], prompt: str) -> None:
             shared = len(text) if teacher is None or role == "teacher" else common_start(teacher, text)
             st.caption(f":material/{ICONS[role]}: {ROLES[role]}")
             st.markdown(
-                _plain(text[:shared])
-                + (f" :orange[:material/call_split:] :orange-background[{_plain(text[shared:])}]" if text[shared:].strip() else "")
+                plain(text[:shared])
+                + (f" :orange[:material/call_split:] :orange-background[{plain(text[shared:])}]" if text[shared:].strip() else "")
             )
             if role != "teacher" and teacher is not None:
                 st.caption("The same as the teacher." if shared == len(text) else _parting(text[:shared]))
@@ -42,7 +42,7 @@ def _parting(shared: str) -> str:
     return f"With the teacher for {fmt.plural(words, 'word')}." if words else "Differs from the first word on."
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A model's text as text: nothing in it is read as Markdown, and it stays one paragraph."""
     escaped = "".join("\\" + char if char in "\\`*_{}[]()#+-.!|~>$:<" else char for char in text)
     return escaped.strip().replace("\n", " ↵ ")

@@ -96,8 +96,13 @@ def update_targets(**changes: int | None) -> None:
 
 
 def version() -> history.Version | None:
-    """The version of the draft that is shown: the one that this tab stands at, else the latest that holds the draft."""
+    """The version of the draft that is shown: the one that this tab stands at, else the latest that holds the draft.
+
+    None if there is none, or nobody chose a draft yet: the default's history is that of all who began there.
+    """
     versions, name = history.read(), draft().identity()
+    if _named(DRAFT) is None:
+        return None
     found = versions.get(st.session_state.get(VERSION, ""))
     return found if found is not None and found.draft == name else history.newest(versions, name)
 

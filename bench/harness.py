@@ -36,6 +36,8 @@ class Outcome:
     settings: dict[str, Any]
     bars: list[Bar] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    more: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Further tables of other columns, by title."""
 
 
 def interleaved(
@@ -74,13 +76,13 @@ def show(name: str, outcome: Outcome, *, as_json: bool, quick: bool) -> bool:
     bars = [asdict(bar) | {"ok": bar.ok} for bar in outcome.bars]
     about = machine.describe("cpu")
     if as_json:
-        print(json.dumps({"machine": about, "settings": outcome.settings, "bars": bars, "rows": outcome.rows}))
+        print(json.dumps({"machine": about, "settings": outcome.settings, "bars": bars, "rows": outcome.rows, "more": outcome.more}))
     else:
         console = Console()
         console.print(
             f"[bold]{name}[/] on {about['cpu']}, {about['cores']} cores, {time.strftime('%Y-%m-%d')} · {outcome.settings}", highlight=False
         )
-        for title, rows in (("Bars" + (", not judged" if quick else ""), bars), ("Measured", outcome.rows)):
+        for title, rows in (("Bars" + (", not judged" if quick else ""), bars), ("Measured", outcome.rows), *outcome.more.items()):
             if rows:
                 table = Table(title=title, title_justify="left")
                 for column in rows[0]:

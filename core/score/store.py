@@ -184,9 +184,9 @@ def all_scores() -> list[Scores]:
 
 
 def save_pass(key: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Store one pass; whole or not at all."""
+    """Store one pass; whole or not at all. Compression would save a seventh and make opening several times slower."""
     with replacing(pass_file(key)) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def save(key: str, passes: Mapping[str, str], dims: Dims, meta: Mapping[str, Any]) -> Scores:
