@@ -213,15 +213,19 @@ def _deal_part(
 
 def _in_turn(text: TextSpec, asked: int, parts: list[list[str]], packed: list[Packed]) -> _Set:
     """One set of several parts: a block of each, then the next of each."""
-    rounds = itertools.zip_longest(*(zip(made.blocks_NT, made.documents_NT, strict=True) for made in packed))
-    pairs = [pair for pair in itertools.chain(*rounds) if pair is not None]
+
+    def dealt(parts_NT: list[np.ndarray]) -> np.ndarray:
+        rounds = itertools.zip_longest(*parts_NT)
+        rows = [row_T for row_T in itertools.chain(*rounds) if row_T is not None]
+        return np.stack(rows) if rows else parts_NT[0]
+
     return _Set(
         text=text,
         asked=asked,
         documents=list(itertools.chain(*parts)),
         packed=Packed(
-            blocks_NT=np.stack([block_T for block_T, _ in pairs]) if pairs else packed[0].blocks_NT,
-            documents_NT=np.stack([documents_T for _, documents_T in pairs]) if pairs else packed[0].documents_NT,
+            blocks_NT=dealt([made.blocks_NT for made in packed]),
+            documents_NT=dealt([made.documents_NT for made in packed]),
             documents=sum(made.documents for made in packed),
             found_tokens=sum(made.found_tokens for made in packed),
         ),
