@@ -29,12 +29,14 @@ FLAGS = {
     "evaluate.batch_size": "evaluate-batch-size",
     "evaluate.prompts": "prompt",
     "stages": "stage",
+    "goal.dtype": "weights-dtype",
+    "goal.batch": "sequences",
 }
 """Fields whose flag is not simply their own name."""
 
 PARTS = {
     "score": ("model", "data", "score", "device", "name"),
-    "prune": ("model", "data", "score", "rank", "targets", "pins", "repair", "evaluate", "device", "name", "output"),
+    "prune": ("model", "data", "score", "rank", "targets", "goal", "pins", "repair", "evaluate", "device", "name", "output"),
     "distill": (
         "model",
         "teacher",
@@ -42,6 +44,7 @@ PARTS = {
         "score",
         "rank",
         "targets",
+        "goal",
         "pins",
         "repair",
         "distill",

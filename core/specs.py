@@ -138,6 +138,9 @@ class DataSpec(Spec):
 class ScoreSpec(Spec):
     """Which importance is computed. Each group of fields is one pass over the text, stored by itself (see ``core.score.passes``)."""
 
+    isolate_documents: bool = True
+    """Whether the documents that a block is packed with are kept apart: attention stays inside each, and no loss predicts one's first token from
+    another's last."""
     shards: int = 4
     """Parts of the calibration set, scored each by itself and merged exactly: they tell how sure a ranking is, and processes share them."""
     ppl_blocks: int = 4
@@ -250,6 +253,37 @@ class RepairSpec(Spec):
     def own_problems(self) -> list[tuple[str, str]]:
         found = one_of(REPAIRS, method=self.method)
         return found + positive(ridge=self.ridge, steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size)
+
+
+GOAL_MEASURES = ("parameters", "non_embedding", "weights", "memory", "flops")
+GOAL_SHAPES = ("ffn", "depth", "width", "balanced", "attention", "all")
+WEIGHT_DTYPES = ("float32", "bfloat16", "float16", "int8", "int4")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal(Spec):
+    """A size to stay within, from which the targets are found (``core.plan.goals``)."""
+
+    at_most: str = ""
+    """A limit, such as 107.6M, 200MB or 80% of the whole model; targets that are named stay, the others are found. Empty sets no goal."""
+    measure: str = "parameters"
+    """What is limited: parameters, non_embedding (parameters), weights (bytes), memory (weights and key-value cache), or flops (a token)."""
+    shape: str = "ffn"
+    """What shrinks, each in proportion: ffn, depth, width (hidden, FFN), balanced (layers, FFN), attention (key-value heads, FFN), or all."""
+    multiple: int = 64
+    """FFN and hidden sizes are multiples of this, or of the largest part of it that the model is wide enough for; 1 takes any size."""
+    dtype: str = "bfloat16"
+    """Number format of the weights that are counted in bytes."""
+    context: int = 4096
+    """Tokens in the key-value cache, and before the token whose FLOPs are counted."""
+    batch: int = 1
+    """Sequences in the key-value cache."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        found = (
+            one_of(GOAL_MEASURES, measure=self.measure) + one_of(GOAL_SHAPES, shape=self.shape) + one_of(WEIGHT_DTYPES, dtype=self.dtype)
+        )
+        return found + positive(multiple=self.multiple, context=self.context, batch=self.batch)
 
 
 def stage_targets(stage: str) -> Targets:
@@ -429,6 +463,7 @@ class RunSpec(Spec):
     rank: RankSpec = RankSpec()
     targets: Targets = Targets()
     repair: RepairSpec = RepairSpec()
+    goal: Goal = Goal()
     pins: Pins = Pins()
     distill: DistillSpec = DistillSpec()
     evaluate: EvalSpec = EvalSpec()

@@ -24,7 +24,7 @@ from core.progress import Progress, Silent
 from core.specs import DataSpec, TextSpec
 from core.workspace import room
 
-FORMAT = 1
+FORMAT = 2
 """Version of the procedure; raising it makes all blocks anew."""
 PHASE = "data"
 SAMPLES = 3
@@ -37,6 +37,8 @@ class Blocks:
 
     calibration_NT: np.ndarray
     """int32 ``[N, T]``."""
+    calibration_documents_NT: np.ndarray
+    """int32 ``[N, T]``: where one document ends and the next begins, see ``core.data.pack.Packed``."""
     train_NT: np.ndarray
     """int32 ``[N, T]``; training goes through them again when it needs more."""
     heldout: dict[str, np.ndarray]
@@ -88,18 +90,21 @@ def load(key: str) -> Blocks:
     """Read finished blocks by their fingerprint.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or another version of Coppice made them.
     """
     folder = room("blocks") / key
     if not (folder / "meta.json").is_file():
         raise UserError(f"There are no token blocks {key!r} in {folder.parent}. Start the run again to make them.")
     meta = read_json(folder / "meta.json")
+    if meta["format"] != FORMAT:
+        raise UserError(f"The token blocks {key!r} were made by another version of Coppice. Start the run again to make them anew.")
 
-    def array(row: dict[str, Any]) -> np.ndarray:
-        return np.load(folder / row["file"], mmap_mode="r")
+    def array(row: dict[str, Any], what: str = "file") -> np.ndarray:
+        return np.load(folder / row[what], mmap_mode="r")
 
     return Blocks(
         calibration_NT=array(meta["sets"]["calibration"]),
+        calibration_documents_NT=array(meta["sets"]["calibration"], "documents_file"),
         train_NT=array(meta["sets"]["train"]),
         heldout={name: array(row) for name, row in meta["heldout"].items()},
         fingerprint=key,
@@ -234,11 +239,14 @@ def _file_name(name: str, number: int) -> str:
 
 
 def _row(path: Path, made: _Set) -> dict[str, Any]:
-    """Write a set's array; return its row of the meta data."""
+    """Write a set's tokens, and beside them which document each belongs to; return its row of the meta data."""
+    documents = path.with_name(f"documents-{path.name}")
     np.save(path, made.packed.blocks_NT)
+    np.save(documents, made.packed.documents_NT)
     return {
         "file": path.name,
-        "sha256": file_hash(path),
+        "documents_file": documents.name,
+        "fingerprint": content_hash([file_hash(path), file_hash(documents)]),
         "source": made.text.source,
         "blocks": len(made.packed.blocks_NT),
         "asked": made.asked,

@@ -121,7 +121,15 @@ def plan_step(run: Run, progress: Progress) -> None:
         if spec.rank.rounds > 1:
             model, blocks = load_model(folder, pick(spec.device)), blocks_of(run, progress)
             plan = plan_in_rounds(
-                model, full_config(folder), blocks.calibration_NT, spec.score, spec.targets, spec.rank, progress, spec.pins
+                model,
+                full_config(folder),
+                blocks.calibration_NT,
+                spec.score,
+                spec.targets,
+                spec.rank,
+                progress,
+                spec.pins,
+                blocks.calibration_documents_NT,
             )
         else:
             plan = make_plan(load_scores(run.results()["scores"]), full_config(folder), spec.targets, spec.rank, spec.pins)

@@ -106,6 +106,29 @@ def test_a_larger_request_begins_with_the_blocks_of_a_smaller_one(data: DataSpec
     assert all(np.array_equal(many.heldout[name][:3], few.heldout[name]) for name in few.heldout)
 
 
+def test_blocks_know_where_their_documents_begin(data: DataSpec, model_folder: Path) -> None:
+    made = blocks.build(data, model_folder)
+    tokens, documents = made.calibration_NT.ravel(), made.calibration_documents_NT.ravel()
+    assert made.calibration_documents_NT.shape == made.calibration_NT.shape
+    ends = np.flatnonzero(tokens == made.meta["tokenizer"]["separator_id"])
+    assert len(ends) > 1
+    np.testing.assert_array_equal(np.flatnonzero(np.diff(documents)), ends[ends < len(tokens) - 1])
+    assert set(np.diff(documents)) == {0, 1}
+
+
+def test_the_same_tokens_in_other_documents_are_another_text(tmp_path: Path) -> None:
+    encoder = pack.Encoder(encode=lambda text: [ord(c) for c in text], separator=None, separator_id=None, vocab_size=None, fingerprint="")
+    texts = (["abcd", "efgh"], ["abcdefgh"])
+    rows = []
+    for number, documents in enumerate(texts):
+        packed = pack.pack(documents, encoder, seq_len=8, blocks=1, seed=0)
+        made = blocks._Set(
+            text=TextSpec(), asked=1, documents=documents, packed=dataclasses.replace(packed, blocks_NT=np.sort(packed.blocks_NT))
+        )
+        rows.append(blocks._row(tmp_path / f"{number}.npy", made))
+    assert rows[0]["fingerprint"] != rows[1]["fingerprint"]
+
+
 def test_blocks_come_back_from_disk_mapped_and_by_their_settings(data: DataSpec, model_folder: Path) -> None:
     assert blocks.find(data) is None
     made = blocks.build(data, model_folder)
