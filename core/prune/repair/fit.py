@@ -2,10 +2,11 @@
 
 Wanted is the change D of a matrix W that reads z, so that (W + D) z comes nearest to a target, with e = target - W z:
 
-    D = E[e z'] (E[z z'] + r m I)^-1,      m = mean of E[z z']'s diagonal
+    D = E[e z'] (E[z z'] + r diag(E[z z']))^-1
 
 The ridge r pulls towards the weights that are there, not towards zero: with few tokens they know more than the fit
-(RCPU, arXiv 2510.07782, on plain least squares that overfits a small calibration set).
+(RCPU, arXiv 2510.07782, on plain least squares that overfits a small calibration set). It is a share of each input's own mean
+square: neurons differ in theirs by orders of magnitude, and a ridge that suits the mean would hold the quiet ones fast.
 """
 
 from collections.abc import Iterable
@@ -14,11 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
+RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
 """What is tried where no ridge is given."""
 
 LEAST_GAIN = 1e-3
 """A fit that takes less than this share of the error away is not worth a change."""
+
+ROUNDING = 1e-9
+"""A mean squared error below this, of targets whose mean square is about 1, is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +79,17 @@ def fit(fitted: Moments, held_back: Moments, ridge: float | None) -> Fit:
         return Fit(change_OC=None, ridge=None, gain=0.0, short=True)
     tried = {share: held_back.error(ridged(fitted, share)) for share in (RIDGES if ridge is None else (ridge,))}
     best = min(tried, key=lambda share: tried[share])
-    gain = 1 - tried[best] / held_back.ee if held_back.ee > 0 else 0.0
+    exact = held_back.ee <= ROUNDING * held_back.tokens * len(held_back.ez_OC)
+    gain = 0.0 if exact else 1 - tried[best] / held_back.ee
     if not gain > LEAST_GAIN:
         return Fit(change_OC=None, ridge=None, gain=0.0)
     return Fit(change_OC=ridged(fitted + held_back, best), ridge=best, gain=gain)
 
 
 def ridged(sums: Moments, share: float) -> Tensor:
-    """The change ``[O, C]`` for a ridge that is a share of the regressors' mean square."""
-    amount = share * float(sums.zz_CC.diagonal().mean()) or 1e-30  # regressors may all be zero
-    damped_CC = sums.zz_CC.clone()
-    damped_CC.diagonal().add_(amount)
+    """The change ``[O, C]`` for a ridge that is a share of every regressor's own mean square."""
+    squares_C, damped_CC = sums.zz_CC.diagonal(), sums.zz_CC.clone()
+    damped_CC.diagonal().add_(share * squares_C + 1e-12 * squares_C.mean() + 1e-30)  # a regressor may be dead
     factor_CC, failed = torch.linalg.cholesky_ex(damped_CC)
     if failed:  # a ridge below the rounding of dead inputs
         return torch.zeros_like(sums.ez_OC)

@@ -2,7 +2,7 @@
 
 Both residual streams walk through their layers together; only one layer of either is in memory. In a layer there are four fits:
 
-    readers     n ~ B n'             normalised residual, uncut and cut: W' = W diag(gain) B, gain' = 1, for q, k, v; then for gate, up
+    readers     n ~ B n'             where channels were cut: n the normalised residual, W' = W diag(gain) B, gain' = 1, for q, k, v; then gate, up
     heads       W_o z ~ r - x'       z what the cut attention gives, r the uncut stream after attention, x' the cut one before it
     neurons     W_down h ~ r - x'    the same after the MLP; where layers were removed behind, r is the stream behind these
 
@@ -117,7 +117,9 @@ class Repair:
             yield move.new, student.tensor(short).detach().to("cpu", self.dtypes[short]).contiguous()
 
     def _repair_readers(self, position: int, which: int, uncut: Layer, student: Layer, own: list[Move], target_NTD: Tensor) -> None:
-        """Fit what reads one of the layer's normalisations to the uncut model's normalised stream."""
+        """Fit what reads one of the layer's normalisations to the uncut model's normalised stream, if that has more channels."""
+        if len(self.kept_D) == self.plan.source.hidden:
+            return
         norm = f"{student.sites.norms[0][which]}.weight"
         scale = self._scale(target_NTD)
         found = self._fitted(
