@@ -18,14 +18,21 @@ from core.runs.machine import cpu_model
 from core.score.criteria import missing
 from core.score.criteria.registry import wanted
 from core.score.passes import PASSES
-from core.specs import DistillSpec, RunSpec
+from core.specs import DistillSpec, RepairSpec, RunSpec
 from core.workspace import room
 
 KINDS = {"distill": "Prune and distill", "prune": "Prune only"}
 
-BYTES_A_PARAMETER = {"prune": 4, "distill": 4 + 4 + 2 * 12}
-"""What a run leaves on disk: the pruned model, and for distillation also the finished one and, while one checkpoint
+BYTES_A_PARAMETER = {"prune": 4 + 4, "distill": 4 + 4 + 2 * 12}
+"""What a run takes on disk: the pruned model, beside it for a while what it was before repair, and for distillation also the finished one and, while one checkpoint
 replaces the other, two of them with weights and Adam's two moments. All float32."""
+
+REPAIR_NAMES = {"none": "None", "closed": "Closed form", "thorough": "Thorough"}
+REPAIR_HELP = (
+    "Fits the surviving weights to the uncut model on the calibration text before any training; size and shapes stay. "
+    "Closed form: least squares, a few forward passes. Thorough: each layer also learns a little, some fifty forward passes. "
+    "What it changes is measured: the result shows the model before and after."
+)
 
 
 @dataclass(frozen=True)
@@ -39,13 +46,22 @@ class Rate:
 def settings(draft: Draft, card: Card) -> RunSpec:
     """Draw the form; return the run that it describes, right or wrong (see ``complaints``)."""
     kind = st.segmented_control("What to do", list(KINDS), format_func=KINDS.__getitem__, default="distill", required=True, key="w_kind")
+    repair = _repair()
     distill = distill_form.settings(draft, card) if kind == "distill" else DistillSpec()
     left, right = st.columns(2)
     with left:
         name = _name()
     with right:
         device = _device()
-    return draft.run_spec(kind=kind, distill=distill, name=name, device=device)
+    return draft.run_spec(kind=kind, repair=repair, distill=distill, name=name, device=device)
+
+
+def _repair() -> RepairSpec:
+    method = st.segmented_control(
+        "Repair of the cut", list(REPAIR_NAMES), format_func=REPAIR_NAMES.__getitem__, default="closed", required=True,
+        key="w_repair", persist_state="session", help=REPAIR_HELP,
+    )  # fmt: skip
+    return RepairSpec(method=method)
 
 
 def _name() -> str:

@@ -21,8 +21,8 @@ from core.runs.status import Status
 
 PHASES = {
     "score": ("score",),
-    "prune": ("score", "plan", "prune", "measure", "evaluate", "save"),
-    "distill": ("score", "plan", "prune", "measure", "distill", "evaluate", "save"),
+    "prune": ("score", "plan", "prune", "repair", "measure", "evaluate", "save"),
+    "distill": ("score", "plan", "prune", "repair", "measure", "distill", "evaluate", "save"),
     "family": ("family", "save"),
     "evaluate": ("measure",),
     "generate": ("generate",),

@@ -16,8 +16,15 @@ from core.files import canonical_json, content_hash
 EMBEDDED_MODEL = "embedded"
 """The model that comes with Coppice: SmolLM2-135M-Instruct."""
 
-EMBEDDED_TEXTS = ("wikipedia", "sotu")
-"""The texts that come with Coppice: encyclopaedia articles, and State of the Union addresses since 1961."""
+EMBEDDED_TEXTS = ("wikipedia", "sotu", "commons", "tales", "manual", "code")
+"""The texts that come with Coppice: encyclopaedia articles, State of the Union addresses since 1961, speeches in the House of Commons,
+fairy tales, a mathematical program's documentation, and Python source code."""
+
+MIX = "mix"
+"""The name of a text that is several embedded ones in turn, in equal parts: a broad one to calibrate and train on."""
+
+MIXED_TEXTS = ("wikipedia", "commons", "tales", "manual", "code")
+"""The texts of the mix. ``sotu`` is left out so that a text remains that the mix has never seen."""
 
 AGGREGATIONS = ("mean", "l2", "var")
 """How values are condensed, over a sequence or over the batch (papers: Minitron, section 2.2)."""
@@ -109,7 +116,8 @@ class TextSpec(Spec):
     """Where text comes from."""
 
     source: str = "wikipedia"
-    """An embedded text's name, the path of a .txt, .md, .jsonl, .json or .parquet file, or a datasets id of the hub."""
+    """An embedded text's name, ``mix`` for several of them in equal parts, the path of a .txt, .md, .jsonl, .json or .parquet file, or a
+    datasets id of the hub."""
     config: str | None = None
     """Configuration name of a hub data set; None takes its default."""
     split: str = "train"
@@ -117,7 +125,7 @@ class TextSpec(Spec):
     column: str = "text"
     """Column (JSONL, Parquet, hub) that holds the text."""
     max_documents: int = 2000
-    """Read no more documents than this; bounds what is streamed from a hub."""
+    """Read no more documents than this (of each text of a mix); bounds what is streamed from a hub."""
 
     def own_problems(self) -> list[tuple[str, str]]:
         return positive(max_documents=self.max_documents)
@@ -151,6 +159,9 @@ class DataSpec(Spec):
 class ScoreSpec(Spec):
     """Which importance is computed. Each group of fields is one pass over the text, stored by itself (see ``core.score.passes``)."""
 
+    isolate_documents: bool = True
+    """Whether the documents that a block is packed with are kept apart: attention stays inside each, and no loss predicts one's first token from
+    another's last."""
     shards: int = 4
     """Parts of the calibration set, scored each by itself and merged exactly: they tell how sure a ranking is, and processes share them."""
     ppl_blocks: int = 4
@@ -271,6 +282,29 @@ class Goal(Spec):
             one_of(GOAL_MEASURES, measure=self.measure) + one_of(GOAL_SHAPES, shape=self.shape) + one_of(WEIGHT_DTYPES, dtype=self.dtype)
         )
         return found + positive(multiple=self.multiple, context=self.context, batch=self.batch)
+
+
+REPAIRS = ("none", "closed", "thorough")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairSpec(Spec):
+    """How surviving weights make good what a cut took, by forward passes over the calibration blocks."""
+
+    method: str = "closed"
+    """``none`` leaves surviving weights as they are, ``closed`` fits them by least squares layer by layer, ``thorough`` then lets every layer learn a little."""
+    ridge: float | None = None
+    """Pull towards the original weights, as a share of the inputs' mean square; None chooses it on calibration blocks that are not fitted."""
+    steps: int = 60
+    """Optimiser steps a layer of ``thorough``."""
+    learning_rate: float = 5e-4
+    """Peak rate of ``thorough``."""
+    batch_size: int = 4
+    """Blocks a forward pass, and a step of ``thorough``."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        found = one_of(REPAIRS, method=self.method)
+        return found + positive(ridge=self.ridge, steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size)
 
 
 def stage_targets(stage: str) -> Targets:
@@ -515,6 +549,7 @@ class RunSpec(Spec):
     rank: RankSpec = RankSpec()
     targets: Targets = Targets()
     goal: Goal = Goal()
+    repair: RepairSpec = RepairSpec()
     pins: Pins = Pins()
     distill: DistillSpec = DistillSpec()
     evaluate: EvalSpec = EvalSpec()

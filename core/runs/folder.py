@@ -65,7 +65,7 @@ class Run:
             data = None
         if not isinstance(data, dict):
             raise UserError(f"{self.path / 'spec.json'} does not hold a spec, which is a JSON object. Start the run anew.")
-        return RunSpec.from_dict(data)
+        return RunSpec.from_dict({"repair": {"method": "none"}} | data)  # what runs did before there was repair
 
     def status(self) -> Status:
         """Return how the run stands: the worker's last word, put right where the lock contradicts it.
