@@ -26,7 +26,10 @@ test: check workspace chromium ## Everything that proves that the project works
 	$(BIN)/python -m pytest -m "embedded or browser"
 
 bench: .venv/ready workspace ## Measure the bars of docs/benchmarks.md again
-	for name in scoring load dashboard distill; do $(BIN)/python -m bench $$name || exit 1; done
+	for name in scoring load dashboard distill quality; do $(BIN)/python -m bench $$name || exit 1; done
+
+bench-peers: .venv/ready ## Install the packages that `python -m bench quality` compares with, apart from the project's own
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .peers -r bench/peers/requirements.txt
 
 screenshots: .venv/dev workspace chromium ## Take the pictures of docs/images from the running dashboard
 	$(BIN)/python -m tests.screenshots
@@ -50,7 +53,7 @@ chromium: ## Make sure that there is a browser for the browser tests
 	@touch $@
 
 clean: ## Remove the virtual environment and caches; the workspace stays
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .peers .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help run demo check test bench screenshots workspace chromium clean
+.PHONY: help run demo check test bench bench-peers screenshots workspace chromium clean
 .DEFAULT_GOAL := help

@@ -16,7 +16,7 @@ from core.errors import UserError
 from core.model import card as cards
 from core.model.card import Card
 from core.model.cost import Cost, cost_of
-from core.model.dims import dims_of, resized
+from core.model.dims import Dims, dims_of, resized
 from core.model.source import config_path, fingerprint
 from core.plan.plan import Plan, keep_masks, kept_share, make_plan
 from core.plan.presets import Preset
@@ -30,7 +30,7 @@ from core.score.confidence import Agreement, Confidence, rows
 from core.score.criteria.registry import find as find_criterion
 from core.score.passes import wanted as wanted_passes
 from core.score.store import Scores
-from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, NO_PINS, DataSpec, Pins, RankSpec, RunSpec, ScoreSpec, Targets, TextSpec
+from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, MIX, NO_PINS, DataSpec, Pins, RankSpec, RunSpec, ScoreSpec, Targets, TextSpec
 from core.workspace import home, room
 
 BEING_MADE_SECONDS = 10
@@ -86,7 +86,7 @@ def _place(draft: Draft) -> tuple[str, str | None]:
     made = blocks.find(draft.data, folder) if any(folder.glob("tokenizer*")) else None
     if made is None or _changed_since(draft.data.text, made.meta["created"]):
         return weights, None
-    return weights, made.meta["sets"]["calibration"]["sha256"]
+    return weights, made.meta["sets"]["calibration"]["fingerprint"]
 
 
 def find_scores(draft: Draft) -> Scores | None:
@@ -108,6 +108,15 @@ def find_scores(draft: Draft) -> Scores | None:
         if settings == wanted and fresh and all(store.pass_file(name).exists() for name in found.meta["passes"].values()):
             return _scores(str(found.folder))
     return None
+
+
+def scores_of_model(draft: Draft) -> list[Scores]:
+    """Stored scores of the draft's model as its weights are now, on whatever text and with whatever settings, newest first."""
+    try:
+        weights = fingerprint(card(draft.model).folder)
+    except UserError:
+        return []
+    return [scores for scores in store.all_scores() if scores.meta["model_fingerprint"] == weights]
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
@@ -140,7 +149,7 @@ def made_passes(draft: Draft) -> set[str]:
 def _changed_since(text: TextSpec, moment: float) -> bool:
     """Whether a local text was written after ``moment``."""
     path = Path(text.source).expanduser()
-    return text.source not in EMBEDDED_TEXTS and path.is_file() and path.stat().st_mtime > moment
+    return text.source not in (*EMBEDDED_TEXTS, MIX) and path.is_file() and path.stat().st_mtime > moment
 
 
 @st.cache_resource(max_entries=4)
@@ -177,6 +186,22 @@ def _importance(_scores: Scores, key: str, axis: str, rank: RankSpec, removed: i
     return _scores.importance(axis, rank, removed)
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """Scores whose importance is computed once for all the plans that are made of it."""
+
+    scores: Scores
+
+    @property
+    def dims(self) -> Dims:
+        """Dimensions of the scored model."""
+        return self.scores.dims
+
+    def importance(self, axis: str, rank: RankSpec, removed: int = 1) -> np.ndarray:
+        """See ``importance``."""
+        return importance(self.scores, axis, rank, removed)
+
+
 def confidence(scores: Scores, axis: str, rank: RankSpec, removed: int) -> Confidence | None:
     """How sure a criterion is, or None where that cannot be told."""
     try:
@@ -188,6 +213,19 @@ def confidence(scores: Scores, axis: str, rank: RankSpec, removed: int) -> Confi
 @st.cache_data(max_entries=32, show_spinner=False)
 def _confidence(_scores: Scores, key: str, axis: str, rank: RankSpec, removed: int) -> Confidence:
     return confidences.confidence(_scores, axis, rank, removed)
+
+
+def undecided_heads(scores: Scores, rank: RankSpec, groups: int, kept_groups: int, kept_of_group: int) -> np.ndarray | None:
+    """See ``core.score.confidence.undecided_heads``; None where that cannot be told."""
+    try:
+        return _undecided_heads(scores, scores.key, _essence("heads", rank, 1, rank.heads)[0], groups, kept_groups, kept_of_group)
+    except UserError:
+        return None
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _undecided_heads(_scores: Scores, key: str, rank: RankSpec, groups: int, kept_groups: int, kept_of_group: int) -> np.ndarray:
+    return confidences.undecided_heads(_scores, rank, groups, kept_groups, kept_of_group)
 
 
 def agreement(scores: Scores, axis: str, rank: RankSpec, kept_count: int, removed: int) -> Agreement:
@@ -215,35 +253,35 @@ def _all_ranks(_scores: Scores, key: str, axis: str, rank: RankSpec, removed: in
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def plan(_scores: Scores, key: str, config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> Plan:
-    """What the draft keeps; ``key`` names the scores.
+def plan(_scores: Scores, key: str, _config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> Plan:
+    """What the draft keeps; ``key`` names the scores, and with them the weights and the config.
 
     Raises:
         UserError: targets or pins are not possible.
     """
-    return make_plan(_scores, config, targets, rank, pins)
+    return make_plan(Remembered(_scores), _config, targets, rank, pins)
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
 def masks(
-    _scores: Scores, key: str, config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS
+    _scores: Scores, key: str, _config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS
 ) -> dict[str, np.ndarray]:
     """What the draft keeps, as booleans over the uncut model; see ``keep_masks``.
 
     Raises:
         UserError: targets or pins are not possible.
     """
-    return keep_masks(plan(_scores, key, config, targets, rank, pins))
+    return keep_masks(plan(_scores, key, _config, targets, rank, pins))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def shares(_scores: Scores, key: str, config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> dict[str, float]:
+def shares(_scores: Scores, key: str, _config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> dict[str, float]:
     """Part of the importance that the draft keeps, by axis.
 
     Raises:
         UserError: targets or pins are not possible.
     """
-    return kept_share(plan(_scores, key, config, targets, rank, pins), _scores)
+    return kept_share(plan(_scores, key, _config, targets, rank, pins), Remembered(_scores))
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

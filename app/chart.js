@@ -14,9 +14,11 @@ function themed(layout, element, data) {
   const value = (name) => style.getPropertyValue(name).trim();
   const line = value("--st-border-color");
   const axes = Object.keys(layout).filter((key) => /^[xy]axis/.test(key));
-  const look = Object.fromEntries(axes.map((key) => [key, { gridcolor: line, linecolor: line, ...layout[key] }]));
+  const axis = (own) => ({ gridcolor: line, linecolor: line, ...own, title: { font: { size: 13 }, ...own.title } });
+  const look = Object.fromEntries(axes.map((key) => [key, axis(layout[key])]));
   return {
-    uirevision: data.name, ...layout, ...look, template: undefined, autosize: true, dragmode: data.selectable ? "select" : layout.dragmode,
+    uirevision: data.name, selectionrevision: performance.now(), ...layout, ...look, template: undefined, autosize: true, dragmode: data.selectable ? "select" : layout.dragmode,
+    clickanywhere: data.selectable,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     colorway: layout.colorway ?? value("--st-chart-categorical-colors").split(/,(?![^(]*\))/),
     font: { family: value("--st-font"), color: value("--st-text-color"), size: 13 },
@@ -26,7 +28,10 @@ function themed(layout, element, data) {
 
 function listen(chart, Plotly) {
   const ends = (pair) => [Math.min(...pair), Math.max(...pair)];
-  chart.on("plotly_click", ({ points: [point] }) => chart.tell([point.x, point.x, point.y, point.y]));
+  chart.on("plotly_click", ({ points: [point], xvals, yvals }) => {
+    const [x, y] = point ? [point.x, point.y] : [Math.round(xvals[0]), yvals[0]]; // beside a bar or a curve: what stands there
+    chart.tell([x, x, y, y]);
+  });
   chart.on("plotly_selected", (event) => {
     if (!event?.range) return;
     const [x, y] = Object.keys(event.range).sort().map((axis) => ends(event.range[axis]));
@@ -40,14 +45,18 @@ export default function (component) {
   const chart = parentElement.querySelector(".coppice-chart");
   let mounted = true;
   chart.setAttribute("aria-label", data.alt);
+  chart.setAttribute("aria-busy", "true");
+  if (!chart.data) chart.textContent = "Loading the chart …";
   chart.tell = (area) => setTriggerValue("area", area);
   chart.style.height = `${data.figure.layout.height}px`;
   library.then(
     async (Plotly) => {
       if (!mounted) return;
+      if (!chart.data) chart.textContent = "";
       await Plotly.react(chart, data.figure.data, themed(data.figure.layout, chart, data), data.config);
       if (data.selectable && !chart.listens) listen(chart, Plotly);
       chart.listens = data.selectable;
+      chart.setAttribute("aria-busy", "false");
     },
     () => (chart.textContent = `The chart could not be loaded. ${data.alt}`),
   );

@@ -18,7 +18,7 @@ SHORTCUTS = {
 
 def show() -> None:
     """Draw the row of buttons."""
-    with st.container(horizontal=True, gap="xsmall", key="draft_menu"):
+    with st.container(gap=None):
         st.button(
             "Undo",
             key="undo",
@@ -32,7 +32,8 @@ def show() -> None:
             "Redo", key="redo", icon=":material/redo:", on_click=state.redo, disabled=not state.can_redo(), shortcut="Ctrl+Shift+Z",
             type="tertiary",
         )  # fmt: skip
-    with st.container(horizontal=True, gap="xsmall"):
+        row = st.container(horizontal=True, gap="xsmall")
+    with row:
         versions = st.popover("Versions", icon=":material/history:", type="tertiary", key="versions", on_change="rerun")
         link = st.popover("Link", icon=":material/link:", type="tertiary", key="link", on_change="rerun")
         if st.button("Keys", key="help_keys", icon=":material/keyboard:", shortcut="Alt+H", type="tertiary"):

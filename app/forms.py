@@ -13,11 +13,14 @@ from app.state import Draft, bind, update_draft
 from core.errors import UserError
 from core.model.card import Card
 from core.report.format import count
-from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, Pins, Targets, TextSpec
+from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, MIX, MIXED_TEXTS, Pins, Targets, TextSpec
 
 EMBEDDED, FOLDER, HUB = "Embedded", "Local folder", "Hub id"
 FILE, DATASET = "Local file", "Hub data set"
-TEXT_NAMES = {"wikipedia": "Wikipedia articles", "sotu": "State of the Union addresses"}
+TEXT_NAMES = {
+    "wikipedia": "Wikipedia articles", "sotu": "State of the Union addresses", "commons": "House of Commons speeches", "tales": "Grimms' fairy tales",
+    "manual": "Mathematical software manual", "code": "Python source code", MIX: "A mix of five domains",
+}  # fmt: skip
 
 
 def model_choice(draft: Draft) -> None:
@@ -96,7 +99,7 @@ def data_choice(draft: Draft) -> None:
 
 def _text_choice(text: TextSpec) -> None:
     """Where the calibration and training text comes from."""
-    present = EMBEDDED if text.source in EMBEDDED_TEXTS else FILE if Path(text.source).expanduser().is_file() else DATASET
+    present = EMBEDDED if text.source in TEXT_NAMES else FILE if Path(text.source).expanduser().is_file() else DATASET
     kind = st.segmented_control(
         "Text from",
         [EMBEDDED, FILE, DATASET],
@@ -104,7 +107,9 @@ def _text_choice(text: TextSpec) -> None:
         **bind("text_kind", state.recall("text_kind_chosen", present), _choose_text_kind),
     )
     if kind == EMBEDDED:
-        st.selectbox("Text", EMBEDDED_TEXTS, format_func=lambda name: TEXT_NAMES[name], **bind("text_name", text.source, _setter("source")))
+        st.selectbox(
+            "Text", (*EMBEDDED_TEXTS, MIX), format_func=lambda name: TEXT_NAMES[name], **bind("text_name", text.source, _setter("source"))
+        )
         return
     shown = text.source if kind == present else ""
     hint = "/path/to/text.jsonl (also .txt, .md, .json, .parquet)" if kind == FILE else "owner/name"
@@ -157,14 +162,16 @@ def _set_text(**changes: Any) -> None:
     """Change the calibration text; a text that is calibrated on cannot be held out elsewhere too."""
     data = state.draft().data
     text = dataclasses.replace(data.text, **changes)
-    elsewhere = tuple(other for other in data.elsewhere if other.source != text.source)
+    seen = {text.source, *(MIXED_TEXTS if text.source == MIX else ())}
+    elsewhere = tuple(other for other in data.elsewhere if other.source not in seen)
     update_draft(data=dataclasses.replace(data, text=text, elsewhere=elsewhere))
 
 
 def _elsewhere_choice(draft: Draft) -> None:
     """Further held-out texts of other domains."""
     chosen = [text.source for text in draft.data.elsewhere]
-    names = [name for name in dict.fromkeys((*EMBEDDED_TEXTS, *chosen)) if name != draft.data.text.source]
+    seen = {draft.data.text.source, *(MIXED_TEXTS if draft.data.text.source == MIX else ())}
+    names = [name for name in dict.fromkeys((*EMBEDDED_TEXTS, *chosen)) if name not in seen]
     st.multiselect(
         "Held-out texts of other domains", names, accept_new_options=True, format_func=lambda name: TEXT_NAMES.get(name, name),
         placeholder="Choose, or type a path or data set id", help="Only measured on: neither calibration nor training sees them.",

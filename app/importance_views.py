@@ -17,6 +17,11 @@ from core.specs import RankSpec
 
 WITHIN, ACROSS = "Within its layer", "Across layers"
 
+UNSURE = (
+    " How sure this cut is cannot be told, so nothing is marked: criteria from weights, covariances and greedy removal are computed on the whole text "
+    "at once, and others need two parts of the text or more."
+)
+
 
 def layers(subject: Subject) -> None:
     """Depth: what each layer does, and what its loss costs."""
@@ -68,8 +73,10 @@ def _rank_setter(field: str) -> Callable[[int], None]:
 def _layers_undecided(subject: Subject) -> str:
     """Which layers might as well be on the other side of the cut."""
     undecided_1L = subject.undecided("layers")
-    if undecided_1L is None or not subject.removed or subject.complaint:
+    if not subject.removed or subject.complaint:
         return ""
+    if undecided_1L is None:
+        return UNSURE
     numbers = [str(layer) for layer in np.flatnonzero(undecided_1L[0])]
     return (
         f" Within the noise of the cut: {'layer' if len(numbers) == 1 else 'layers'} {listed(numbers)}."
@@ -137,12 +144,12 @@ def neurons(subject: Subject) -> None:
     units = selection.chosen(subject, "neurons")
     layer, unit = units[0]
     order_U = np.argsort(-score_LF[layer], kind="stable")
-    places = np.argsort(order_U)
+    places = {one: np.argsort(np.argsort(-score_LF[one], kind="stable")) for one in {one for one, _ in units}}
     chart, detail = st.columns([4, 1], gap="medium")
     with chart:
         picture = width_figures.neuron_map(
             score_LF, kept_count, subject.masks["layers"], within_layer=scale.within, pinned_LF=pinned_LF,
-            selected=[(one, int(places[number])) for one, number in units if one == layer],
+            selected=[(one, int(places[one][number])) for one, number in units],
         )  # fmt: skip
         st.caption(picture.alt + _undecided_said(subject, "neurons", undecided_LF, "one layer's are shaded below"))
         charts.show(picture, "neurons", lambda area: _choose_slices(area, score_LF))
@@ -207,7 +214,7 @@ def _curve_and_histogram(
 ) -> None:
     """The sorted scores, to click and to box, and how they are spread."""
     curve = width_figures.cut_curve(score_N, kept_count, unit, undecided_N, pinned_N=pinned_N, selected=selected)
-    st.caption(curve.alt)
+    st.caption(curve.alt + (UNSURE if undecided_N is None and kept_count < len(score_N) else ""))
     left, right = st.columns(2, gap="medium")
     with left:
         charts.show(curve, f"{unit}_curve", chosen)
@@ -221,9 +228,9 @@ def _undecided_said(subject: Subject, axis: str, undecided_RU: np.ndarray | None
     if subject.kept_count(axis) == units:
         return ""
     if undecided_RU is None:
-        return " How sure the cut is cannot be told for this criterion."
+        return UNSURE
     many = int(undecided_RU.sum())
-    by_group = " By rank alone: the cut takes heads group by group." if axis == "heads" and subject.card.dims.group > 1 else ""
+    by_group = " Heads are cut by groups, so a head's group counts too." if axis == "heads" and subject.card.dims.group > 1 else ""
     return f" For {many} of {subject.units(axis)} the cut is within the noise{f' ({where})' if many else ''}.{by_group}"
 
 

@@ -3,12 +3,12 @@
 import shutil
 import statistics
 from dataclasses import dataclass
-from typing import Any
 
 import streamlit as st
 
-from app import cached
+from app import cached, distill_form
 from app.state import Draft
+from core.distill.matching import conflicts
 from core.errors import UserError
 from core.model.card import Card
 from core.plan.plan import plan_problems
@@ -18,42 +18,21 @@ from core.runs.machine import cpu_model
 from core.score.criteria import missing
 from core.score.criteria.registry import wanted
 from core.score.passes import PASSES
-from core.specs import DistillSpec, RunSpec
+from core.specs import DistillSpec, RepairSpec, RunSpec
 from core.workspace import room
 
 KINDS = {"distill": "Prune and distill", "prune": "Prune only"}
 
-BYTES_A_PARAMETER = {"prune": 4, "distill": 4 + 4 + 2 * 12}
-"""What a run leaves on disk: the pruned model, and for distillation also the finished one and, while one checkpoint
+BYTES_A_PARAMETER = {"prune": 4 + 4, "distill": 4 + 4 + 2 * 12}
+"""What a run takes on disk: the pruned model, beside it for a while what it was before repair, and for distillation also the finished one and, while one checkpoint
 replaces the other, two of them with weights and Adam's two moments. All float32."""
 
-MAIN: dict[str, tuple[str, str]] = {
-    "steps": ("Steps", "Optimiser steps. 60 give a first impression on a laptop; thousands give a good model."),
-    "batch_blocks": ("Blocks a step", "Text blocks in one forward pass. More steadies the gradient and takes more memory."),
-    "learning_rate": ("Learning rate", "Peak of the cosine schedule. 1e-4 to 1e-3 suit most pruned models."),
-    "temperature": ("Temperature", "Softens teacher and student before they are compared. 1 compares them as they are."),
-    "ce_weight": ("CE weight", "Weight of the true next token beside the teacher's distribution. The Minitron paper found 0 best."),
-}
-MORE: dict[str, tuple[str, str]] = {
-    "accumulation": ("Accumulation", "Forward passes whose gradients are added up before a step: a larger batch in the same memory."),
-    "kl_weight": ("KL weight", "Weight of the divergence from the teacher."),
-    "warmup_frac": ("Warm-up part", "Part of the steps in which the learning rate rises from 0."),
-    "weight_decay": ("Weight decay", "Pulls weights towards 0. Usually 0 for a short distillation."),
-    "max_grad_norm": ("Gradient clip", "Longer gradients are cut to this norm."),
-    "checkpoint_every": ("Checkpoint every", "Steps between two states from which the run can resume."),
-    "evaluate_every": ("Measure every", "Steps between two measurements on held-out text."),
-    "seed": ("Seed", "The same seed gives the same run."),
-}
-FORMATS = {"learning_rate": "%.0e", "seed": "%d"}
-INCREMENTS = {
-    "steps": 20,
-    "learning_rate": 1e-4,
-    "temperature": 0.5,
-    "ce_weight": 0.1,
-    "kl_weight": 0.1,
-    "warmup_frac": 0.05,
-    "weight_decay": 0.01,
-}
+REPAIR_NAMES = {"none": "None", "closed": "Closed form", "thorough": "Thorough"}
+REPAIR_HELP = (
+    "Fits the surviving weights to the uncut model on the calibration text before any training; size and shapes stay. "
+    "Closed form: least squares, a few forward passes. Thorough: each layer also learns a little, some fifty forward passes. "
+    "What it changes is measured: the result shows the model before and after."
+)
 
 
 @dataclass(frozen=True)
@@ -64,33 +43,25 @@ class Rate:
     runs: int
 
 
-def settings(draft: Draft) -> RunSpec:
+def settings(draft: Draft, card: Card) -> RunSpec:
     """Draw the form; return the run that it describes, right or wrong (see ``complaints``)."""
     kind = st.segmented_control("What to do", list(KINDS), format_func=KINDS.__getitem__, default="distill", required=True, key="w_kind")
-    if kind == "prune":
-        return draft.run_spec(kind="prune", name=_name(), device=_device())
-    values = _fields(MAIN)
-    with st.expander("More settings", icon=":material/tune:"):
-        values |= _fields(MORE)
-        values["dtype"] = st.selectbox(
-            "Precision", ["auto", "float32", "bfloat16"], key="w_dtype", persist_state="session",
-            help="auto takes bfloat16 where the device is made for it, else float32.",
-        )  # fmt: skip
-        name, device = _name(), _device()
-    return draft.run_spec(kind="distill", distill=DistillSpec(**values), name=name, device=device)
+    repair = _repair()
+    distill = distill_form.settings(draft, card) if kind == "distill" else DistillSpec()
+    left, right = st.columns(2)
+    with left:
+        name = _name()
+    with right:
+        device = _device()
+    return draft.run_spec(kind=kind, repair=repair, distill=distill, name=name, device=device)
 
 
-def _fields(shown: dict[str, tuple[str, str]]) -> dict[str, Any]:
-    """Number fields in a grid; they take any number, for what is wrong with it is said beside them."""
-    values, usual = {}, DistillSpec()
-    with st.grid(3, min_column_width=110):
-        for name, (label, help_) in shown.items():
-            default = getattr(usual, name)
-            values[name] = st.number_input(
-                label, value=default, step=INCREMENTS.get(name, type(default)(1)), format=FORMATS.get(name), help=help_,
-                key=f"w_{name}", persist_state="session",
-            )  # fmt: skip
-    return values
+def _repair() -> RepairSpec:
+    method = st.segmented_control(
+        "Repair of the cut", list(REPAIR_NAMES), format_func=REPAIR_NAMES.__getitem__, default="closed", required=True,
+        key="w_repair", persist_state="session", help=REPAIR_HELP,
+    )  # fmt: skip
+    return RepairSpec(method=method)
 
 
 def _name() -> str:
@@ -108,6 +79,8 @@ def complaints(spec: RunSpec, card: Card) -> list[str]:
     own = spec.problems()
     plan = [problem for problem in plan_problems(card.config, spec.targets, spec.rank, spec.pins) if problem not in own]
     found = _readable(own) + plan + unmeasured(spec)
+    if spec.kind == "distill" and not spec.distill.problems():
+        found += _readable(conflicts(spec.distill, spec.targets.num_hidden_layers or card.dims.layers, card.dims.layers))
     needed, free = disk_needed(spec, card), disk_free()
     if not found and needed > free:
         found.append(
@@ -126,9 +99,8 @@ def unmeasured(spec: RunSpec) -> list[str]:
 
 def _readable(found: list[str]) -> list[str]:
     """Problems under the labels of this form instead of the fields' names."""
-    labels = {name: label for name, (label, _) in (MAIN | MORE).items()}
     parts = (line.partition(":") for line in found)
-    return [labels.get(name, name) + colon + rest for name, colon, rest in parts]
+    return [distill_form.LABELS.get(name, name) + colon + rest for name, colon, rest in parts]
 
 
 def cuts(spec: RunSpec, card: Card) -> list[str]:
@@ -142,7 +114,8 @@ def cuts(spec: RunSpec, card: Card) -> list[str]:
 
 def disk_needed(spec: RunSpec, card: Card) -> int:
     """Bytes that the run will take at most, an estimate."""
-    return cached.cost(card.config, spec.targets).parameters * BYTES_A_PARAMETER.get(spec.kind, 0)
+    models = cached.cost(card.config, spec.targets).parameters * BYTES_A_PARAMETER.get(spec.kind, 0)
+    return models + (distill_form.store_bytes(spec.distill, spec.data, card) if spec.kind == "distill" else 0)
 
 
 def disk_free() -> int:
@@ -178,6 +151,8 @@ def facts(spec: RunSpec, card: Card) -> dict[str, str]:
         rate = measured_rate(spec)
         tokens = spec.distill.steps * spec.distill.batch_blocks * spec.distill.accumulation * spec.data.seq_len
         rows["Training"] = f"{fmt.count(tokens)} tokens"
+        if stored := distill_form.store_bytes(spec.distill, spec.data, card):
+            rows["Teacher's states"] = f"{fmt.size(stored)} at most, kept for later runs"
         rows["Time to distill"] = "not measured yet on this machine"
         if rate:
             rows["Time to distill"] = (

@@ -17,7 +17,7 @@ from core.specs import TextSpec
 from core.workspace import home
 
 SETS = {"calibration": "Calibration", "train": "Training"}
-DOCUMENTS, CHARACTERS = 3, 320
+DOCUMENTS, CHARACTERS, TOKENS = 3, 320, 96
 
 
 def show(draft: Draft, card: Card) -> None:
@@ -41,6 +41,33 @@ def show(draft: Draft, card: Card) -> None:
         st.text(shortened + (" …" if len(document) >= CHARACTERS - 20 else ""))
     if not documents:
         st.caption("Samples appear here once the text has been read, with the first scoring.")
+    if made is not None:
+        _tokens(made, card)
+
+
+def _tokens(made: blocks.Blocks, card: Card) -> None:
+    """A calibration block as the model reads it, token by token."""
+    blocks_, length = made.calibration_NT.shape
+    block = int(st.number_input("Calibration block", 1, blocks_, key="w_block", width=200))
+    pieces = _pieces(str(card.folder), made.fingerprint, block - 1)
+    if pieces is None:
+        st.caption("The tokens cannot be shown: this model's folder has no tokenizer.json.")
+        return
+    st.caption(f"The first {min(TOKENS, length)} of its {length} tokens, parted by │; ↵ is a line break.")
+    st.code("│".join(pieces), language=None, wrap_lines=True)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _pieces(folder: str, key: str, block: int) -> list[str] | None:
+    """The first tokens of a block as text; None without a tokenizer that can be read without transformers."""
+    from tokenizers import Tokenizer
+
+    path = Path(folder) / "tokenizer.json"
+    if not path.is_file():
+        return None
+    tokenizer = Tokenizer.from_file(str(path))
+    tokens = blocks.load(key).calibration_NT[block, :TOKENS].tolist()
+    return [tokenizer.decode([token], skip_special_tokens=False).replace("\n", "↵") for token in tokens]
 
 
 def _made(draft: Draft, card: Card) -> blocks.Blocks | None:
@@ -57,7 +84,8 @@ def _first_documents(text: TextSpec) -> list[str]:
     path = Path(text.source).expanduser()
     try:
         if corpus.kind_of(text) == "embedded":
-            return _lines(home() / "texts" / f"{text.source}.jsonl", "text")
+            each = [_lines(home() / "texts" / f"{part.source}.jsonl", "text") for part in corpus.parts(text)]
+            return [document for turn in itertools.zip_longest(*each) for document in turn if document][:DOCUMENTS]
         if path.suffix.lower() == ".jsonl":
             return _lines(path, text.column)
         if path.suffix.lower() in corpus.PLAIN:

@@ -12,7 +12,7 @@ from app import live, samples
 from core.errors import UserError
 from core.report import format as fmt
 from core.report.curves import Curves, recovered
-from core.report.run_figures import heldout_picture, references_of, training_picture
+from core.report.run_figures import heldout_picture, references_of, terms_picture, training_picture
 from core.runs import control
 from core.runs.folder import Run, find
 from core.runs.remarks import title
@@ -21,8 +21,8 @@ from core.runs.status import Status
 
 PHASES = {
     "score": ("score",),
-    "prune": ("score", "plan", "prune", "measure", "evaluate", "save"),
-    "distill": ("score", "plan", "prune", "measure", "distill", "evaluate", "save"),
+    "prune": ("score", "plan", "prune", "repair", "measure", "evaluate", "save"),
+    "distill": ("score", "plan", "prune", "repair", "measure", "distill", "evaluate", "save"),
     "family": ("family", "save"),
     "evaluate": ("measure",),
     "generate": ("generate",),
@@ -213,6 +213,15 @@ def curves(run_id: str, seconds: float | None) -> None:
         smoothing = st.slider("Smoothing", 0.0, 0.95, 0.6, 0.05, key="w_smoothing", width=220)
     picture = training_picture(series, window=WINDOWS[window], log=log, smoothing=smoothing, palette=palette)
     live.live_chart(picture, "training")
+    if len(series.terms) > 1 and st.toggle(
+        "Every term of the loss", key="w_terms", help="Each part that is learnt from or looked at, smoothed."
+    ):
+        live.live_chart(terms_picture(series, log=log, smoothing=smoothing, palette=palette), "terms")
+    if series.samples:
+        step, answers = series.samples
+        st.markdown(f"**What the student says** at step {step}")
+        for answer in answers:
+            st.markdown(f"{samples.plain(answer['prompt'])} **{samples.plain(answer['text'])}**")
 
 
 def words(run_id: str, seconds: float | None) -> None:

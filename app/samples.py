@@ -27,15 +27,15 @@ def beside(prompts: Sequence[str], columns: Mapping[str, tuple[str, Sequence[str
 
 def _one(answers: Mapping[str, tuple[str, str]], prompt: str) -> None:
     """One prompt, continued by every model; what follows a text's first departure from the teacher's is marked."""
-    st.markdown(f"**{_plain(prompt)}**")
+    st.markdown(f"**{plain(prompt)}**")
     teacher = next((text for role, text in answers.values() if role == "teacher"), None)
     for column, (title, (role, text)) in zip(st.columns(max(1, len(answers))), answers.items(), strict=False):
         with column.container(border=True, height="stretch"):
             shared = len(text) if teacher is None or role == "teacher" else common_start(teacher, text)
-            st.caption(f":material/{ICONS.get(role, 'radio_button_checked')}: {_plain(title)}")
+            st.caption(f":material/{ICONS.get(role, 'radio_button_checked')}: {plain(title)}")
             st.markdown(
-                _plain(text[:shared])
-                + (f" :orange[:material/call_split:] :orange-background[{_plain(text[shared:])}]" if text[shared:].strip() else "")
+                plain(text[:shared])
+                + (f" :orange[:material/call_split:] :orange-background[{plain(text[shared:])}]" if text[shared:].strip() else "")
             )
             if role != "teacher" and teacher is not None:
                 st.caption("The same as the teacher." if shared == len(text) else _parting(text[:shared]))
@@ -47,7 +47,7 @@ def _parting(shared: str) -> str:
     return f"With the teacher for {fmt.plural(words, 'word')}." if words else "Differs from the first word on."
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A model's text as text: nothing in it is read as Markdown, and it stays one paragraph."""
     escaped = "".join("\\" + char if char in "\\`*_{}[]()#+-.!|~>$:<" else char for char in text)
     return escaped.strip().replace("\n", " ↵ ")

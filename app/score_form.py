@@ -9,8 +9,8 @@ import streamlit as st
 from app import state
 from app.state import Draft, bind, update_draft
 from core.model.card import Card
-from core.model.dims import Dims
 from core.report.format import size
+from core.score.sites import covariance_bytes
 from core.specs import ScoreSpec
 
 HELP = {
@@ -27,11 +27,13 @@ HELP = {
     "shards": "Parts of the calibration text that are scored each by itself: they tell how sure a ranking is, and several processes share them. "
     "Costs nothing. At most one for every calibration block.",
     "batch_size": "More are faster and take more memory. The scores are the same.",
+    "isolate_documents": "A block of tokens is packed with several documents. On: each is read as if it stood alone. Off: attention looks back into "
+    "the documents before it, and the first word of one is predicted from the last of another.",
 }
 LABELS = {
     "ppl_blocks": "Blocks for removing layers", "gradient_blocks": "Gradient blocks", "windows": "Lengths of runs",
     "greedy": "Layers to remove greedily", "shards": "Shards", "batch_size": "Blocks at a time", "ridge": "Ridge",
-    "covariances": "Covariances", "pre_activation": "Neurons before their activation",
+    "covariances": "Covariances", "pre_activation": "Neurons before their activation", "isolate_documents": "Documents apart",
 }  # fmt: skip
 COVARIANCES = (
     "Ridge leverage, Optimal Brain Surgeon and the contributions to the output: what the other units could not stand in for. "
@@ -52,9 +54,10 @@ def choice(draft: Draft, card: Card) -> None:
             _number(score, "batch_size", least=1)
             _number(score, "ridge", least=1e-6, step=0.01, format="%g")
         with st.container(horizontal=True, gap="large"):
-            memory = size(covariance_bytes(card.dims), estimated=True)
+            memory = size(covariance_bytes(card.config), estimated=True)
             st.toggle(LABELS["covariances"], help=COVARIANCES.format(memory), **_bound(score, "covariances"))
-            st.toggle(LABELS["pre_activation"], help=HELP["pre_activation"], **_bound(score, "pre_activation"))
+            for name in ("pre_activation", "isolate_documents"):
+                st.toggle(LABELS[name], help=HELP[name], **_bound(score, name))
     for name, problem in state.recall("score_complaints", []):
         st.error(f"{LABELS[name]} {problem} Nothing was changed.", icon=":material/error:")
 
@@ -86,8 +89,3 @@ def _set(**changes: Any) -> None:
     state.remember("score_complaints", score.own_problems())
     if not score.own_problems():
         update_draft(score=score)
-
-
-def covariance_bytes(dims: Dims) -> int:
-    """What the covariances of a model take in memory: L (F^2 + Q^2 + 2 D^2) numbers of 4 bytes."""
-    return 4 * dims.layers * (dims.ffn**2 + (dims.heads * dims.head_dim) ** 2 + 2 * dims.hidden**2)

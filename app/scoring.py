@@ -16,6 +16,8 @@ from core.score.store import Scores, all_scores
 from core.specs import DataSpec, ScoreSpec
 
 WATCH_SECONDS = 1.5
+OTHERS = 2
+"""Other scorings of a model that are offered, the newest."""
 
 
 def panel(draft: Draft) -> None:
@@ -43,6 +45,23 @@ def panel(draft: Draft) -> None:
         disabled=bool(problems),
     ):
         start(draft)
+
+
+def others(draft: Draft) -> None:
+    """Where the draft is not scored, but its model is with other settings or on another text: say so, and offer to go on with that."""
+    found = cached.scores_of_model(draft)
+    for scores in found[:OTHERS]:
+        data, score = DataSpec.from_dict(scores.meta["data"]), ScoreSpec.from_dict(scores.meta["score"])
+        made = time.strftime("%d %b %Y, %H:%M", time.localtime(scores.meta["created"]))
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(
+                f":material/history: This model was scored on {made} with other settings or another text: {data.text.source}, "
+                f"{count(scores.meta['tokens'])} tokens, {plural(score.shards, 'shard')}."
+            )
+            st.button(
+                "Use these", key=f"use_{scores.key}", type="tertiary", icon=":material/restore:", on_click=state.update_draft,
+                kwargs={"data": data, "score": score},
+            )  # fmt: skip
 
 
 def _plan_said(draft: Draft) -> str:

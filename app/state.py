@@ -14,7 +14,7 @@ import streamlit as st
 
 from app import history
 from core.files import read_json, write_json
-from core.specs import EMBEDDED_MODEL, DataSpec, Pins, RankSpec, RunSpec, ScoreSpec, Spec, Targets
+from core.specs import EMBEDDED_MODEL, DataSpec, Goal, Pins, RankSpec, RunSpec, ScoreSpec, Spec, Targets
 from core.workspace import ROOT, room
 
 DRAFT, RUN = "draft", "run"
@@ -38,6 +38,8 @@ class Draft(Spec):
     rank: RankSpec = field(default_factory=RankSpec)
     targets: Targets = field(default_factory=Targets)
     pins: Pins = field(default_factory=Pins)
+    goal: Goal = field(default_factory=Goal)
+    """A limit that the targets were found for; the targets alone decide a run."""
 
     def run_spec(self, **settings: Any) -> RunSpec:
         """The run that carries this draft out."""
@@ -94,8 +96,13 @@ def update_targets(**changes: int | None) -> None:
 
 
 def version() -> history.Version | None:
-    """The version of the draft that is shown: the one that this tab stands at, else the latest that holds the draft."""
+    """The version of the draft that is shown: the one that this tab stands at, else the latest that holds the draft.
+
+    None if there is none, or nobody chose a draft yet: the default's history is that of all who began there.
+    """
     versions, name = history.read(), draft().identity()
+    if _named(DRAFT) is None:
+        return None
     found = versions.get(st.session_state.get(VERSION, ""))
     return found if found is not None and found.draft == name else history.newest(versions, name)
 

@@ -65,11 +65,20 @@ class Subject:
 
     def undecided(self, axis: str, name: str | None = None) -> np.ndarray | None:
         """Units that might as well be on the other side of the cut, in rows; none in removed layers. None where that cannot be told."""
-        found = self.confidence(axis, name)
-        if found is None:
+        if axis == "heads":
+            undecided_RU = self._undecided_heads(name)
+        else:
+            found = self.confidence(axis, name)
+            undecided_RU = None if found is None else found.undecided(self.kept_count(axis))
+        if undecided_RU is None:
             return None
-        undecided_RU = found.undecided(self.kept_count(axis))
         return undecided_RU & self.masks["layers"][:, None] if self.masks[axis].ndim == 2 else undecided_RU
+
+    def _undecided_heads(self, name: str | None) -> np.ndarray | None:
+        """Heads are cut by key-value groups."""
+        rank, source = self.draft.rank if name is None else self.draft.rank.by("heads", name), self.card.dims
+        kept = source if self.complaint else resized(source, self.draft.targets)
+        return cached.undecided_heads(self.scores, rank, source.kv_heads, kept.kv_heads, kept.group)
 
     def ranks(self, axis: str) -> dict[str, np.ndarray]:
         """Ranks ``[rows, units]`` under every criterion that can be answered."""

@@ -20,7 +20,9 @@ def facts(subject: Subject, axis: str, row: int, unit: int, score: float) -> Non
     """Importance, rank and fate of a unit, as metrics."""
     mask = subject.masks[axis]
     st.metric("Importance", number(score), width="content")
-    st.metric("Rank in its layer" if mask.ndim == 2 else "Rank", rank_said(subject, axis, row, unit), width="content")
+    rank, _, reach = rank_said(subject, axis, row, unit).partition(", ")
+    label = "Rank in its layer" if mask.ndim == 2 else "Rank"
+    st.metric(label, rank, reach or None, delta_color="off", delta_arrow="off", width="content")
     fate(subject, axis, row, unit)
 
 

@@ -6,7 +6,7 @@ import sys
 
 from bench.harness import show
 
-NAMES = ("scoring", "load", "dashboard", "distill")
+NAMES = ("scoring", "documents", "load", "dashboard", "distill", "quality")
 
 
 def main() -> int:

@@ -11,18 +11,22 @@ import numpy as np
 import psutil
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from bench.harness import Bar, Outcome, interleaved, ratio, timing_rows
 from core.data.blocks import build
 from core.model.checkpoint import load_model
 from core.model.head import body
 from core.model.source import resolve
+from core.score.batch import Batch
 from core.score.covariances import CovarianceAccumulator
 from core.score.depth import Remover, greedy_removal, losses_without
 from core.score.width import WidthAccumulator
 from core.specs import EMBEDDED_MODEL, DataSpec
 
 GREEDY_LAYERS = 2
+SIZES = {"tokens": (128, 256, 512, 1024), "layers": (2, 4, 8, 16), "width": (128, 256, 512, 1024)}
+"""Sizes of random models and texts on which growth is shown."""
 
 
 def measure(*, quick: bool) -> Outcome:
@@ -41,6 +45,7 @@ def measure(*, quick: bool) -> Outcome:
         ("removal losses of all layers / naive loop", ratio(depth, "removal with prefix reuse", "naive removal"), "<= 0.45"),
         (f"greedy removal of {GREEDY_LAYERS} layers / naive loop", ratio(greedy, "greedy removal", "naive greedy"), "<= 0.35"),
         ("largest deviation of time a token from linear", growth(model, blocks_NT[:1], quick), "<= 0.25"),
+        *((f"growth with {what}: exponent of the time", exponent(cases, 1 if quick else 5), limit) for what, cases, limit in growths()),
         ("memory held over a bare forward's / (a layer's activations + accumulators)", memory(model, batch, held=True), "<= 1.2"),
     ]
     return Outcome(
@@ -61,10 +66,10 @@ def forwards(model: Any, batch: torch.Tensor) -> dict[str, Callable[[], Any]]:
             body(model)(batch, use_cache=False)
 
     def both() -> None:
-        with covariances.hooks(model):
-            width.feed(model, batch)
+        with covariances.hooks(model, Batch(batch)):
+            width.feed(model, Batch(batch))
 
-    return {"bare forward": bare, "width and block importance": lambda: width.feed(model, batch), "and covariances": both}
+    return {"bare forward": bare, "width and block importance": lambda: width.feed(model, Batch(batch)), "and covariances": both}
 
 
 def removals(model: Any, ids_BT: torch.Tensor) -> dict[str, Callable[[], Any]]:
@@ -72,7 +77,7 @@ def removals(model: Any, ids_BT: torch.Tensor) -> dict[str, Callable[[], Any]]:
     config = model.config.to_dict()
     return {
         "naive removal": lambda: naive_removal(model, ids_BT, range(len(model.model.layers))),
-        "removal with prefix reuse": lambda: list(losses_without(model, config, ids_BT)),
+        "removal with prefix reuse": lambda: list(losses_without(model, config, Batch(ids_BT))),
     }
 
 
@@ -81,7 +86,7 @@ def greedies(model: Any, ids_BT: torch.Tensor) -> dict[str, Callable[[], Any]]:
     config = model.config.to_dict()
 
     def greedy() -> None:
-        removal = greedy_removal([Remover(model, config, ids_BT)], lambda layer, loss: None)
+        removal = greedy_removal([Remover(model, config, Batch(ids_BT))], lambda layer, loss: None)
         for _ in range(GREEDY_LAYERS):
             next(removal)
 
@@ -140,7 +145,7 @@ def peak_bytes(task: tuple[bool, np.ndarray]) -> int:
     before = psutil.Process().memory_info().rss
     Path("/proc/self/clear_refs").write_text("5")
     with torch.no_grad():
-        accumulator.feed(model, ids_BT) if scoring else body(model)(ids_BT, use_cache=False)
+        accumulator.feed(model, Batch(ids_BT)) if scoring else body(model)(ids_BT, use_cache=False)
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return 1024 * int(peak.split()[1]) - before
 
@@ -154,10 +159,43 @@ def growth(model: Any, ids_BT: torch.Tensor, quick: bool) -> float:
         def run() -> None:
             accumulator = WidthAccumulator(config)
             for _ in range(blocks):
-                accumulator.feed(model, block)
+                accumulator.feed(model, Batch(block))
 
         return run
 
     seconds = interleaved({str(size): scored(size) for size in sizes}, 1 if quick else 5)
     rates = [float(np.median(seconds[str(size)])) / size for size in sizes]
     return max(abs(rate / float(np.median(rates)) - 1) for rate in rates)
+
+
+def growths() -> list[tuple[str, dict[int, Callable[[], None]], str]]:
+    """Scoring random models at four sizes of each dimension, and the exponent that is to be expected: weights grow with the width's square."""
+    narrow = [sized_model(layers=2, hidden=128)] * 4
+    return [
+        ("tokens", {size: scoring(model, size) for size, model in zip(SIZES["tokens"], narrow, strict=True)}, "<= 1.1"),
+        ("layers", {size: scoring(sized_model(layers=size, hidden=128), 256) for size in SIZES["layers"]}, "<= 1.1"),
+        ("width", {size: scoring(sized_model(layers=2, hidden=size), 256) for size in SIZES["width"]}, "<= 2.1"),
+    ]
+
+
+def sized_model(*, layers: int, hidden: int) -> Any:
+    """A random Llama of some layers, every width of which is a multiple of ``hidden``."""
+    sizes = {
+        "hidden_size": hidden,
+        "intermediate_size": 3 * hidden,
+        "num_attention_heads": hidden // 32,
+        "num_key_value_heads": hidden // 64,
+    }
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", vocab_size=256, num_hidden_layers=layers, **sizes)).eval()
+
+
+def scoring(model: Any, tokens: int) -> Callable[[], None]:
+    """Score a model on so many tokens, in blocks of 128."""
+    batch, config = Batch(torch.arange(tokens).view(-1, 128) % 256), model.config.to_dict()
+    return lambda: WidthAccumulator(config).feed(model, batch)
+
+
+def exponent(cases: dict[int, Callable[[], None]], repeats: int) -> float:
+    """Slope of log time over log size."""
+    seconds = interleaved({str(size): action for size, action in cases.items()}, repeats)
+    return float(np.polyfit(np.log(list(cases)), np.log([np.median(times) for times in seconds.values()]), 1)[0])

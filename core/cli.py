@@ -4,6 +4,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from core.report import format as fmt
 from core.runs import control
 from core.runs.folder import Run, all_runs, create, find
 from core.runs.worker import work
-from core.specs import RunSpec
+from core.specs import GOAL_MEASURES, GOAL_SHAPES, Goal, RunSpec, Targets
 from core.terminal import Terminal, console, errors, show_card, show_costs, show_results, table
 from core.workspace import home
 
@@ -55,7 +56,7 @@ def _command(kind: str) -> Callable[..., None]:
 
     def command(**values: Any) -> None:
         given = {offered[name].path: tuple(value) if offered[name].many else value for name, value in values.items()}
-        carry_out(spec_from(kind, given))
+        carry_out(with_sizes(spec_from(kind, given)))
 
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=_annotation(option), default=_default(option))
@@ -84,6 +85,7 @@ def _panel(option: Option) -> str:
         "score": "Importance",
         "rank": "Ranking",
         "targets": "Targets",
+        "goal": "Goal",
         "pins": "Pins",
         "distill": "Distillation",
         "evaluate": "Evaluation",
@@ -92,6 +94,20 @@ def _panel(option: Option) -> str:
 
 for _kind, _help in WHAT.items():
     app.command(_kind, help=_help)(_command(_kind))
+
+
+def with_sizes(spec: RunSpec) -> RunSpec:
+    """The spec with the targets that its goal asks for, beside those that are named.
+
+    Raises:
+        UserError: the goal cannot be met, or the model is not there.
+    """
+    if not spec.goal.at_most:
+        return spec
+    from core.model.card import card
+    from core.plan.goals import reach
+
+    return replace(spec, targets=reach(card(spec.model).config, spec.goal, spec.targets))
 
 
 def carry_out(spec: RunSpec) -> None:
@@ -205,19 +221,29 @@ def plan(
     intermediate_size: Annotated[int | None, typer.Option()] = None,
     num_attention_heads: Annotated[int | None, typer.Option()] = None,
     num_key_value_heads: Annotated[int | None, typer.Option()] = None,
+    at_most: Annotated[
+        str, typer.Option(help="A limit, such as 107.6M, 200MB or 80%; sizes that are named stay, the others are found.")
+    ] = "",
+    measure: Annotated[str, typer.Option(help=f"What is limited: {', '.join(GOAL_MEASURES)}.")] = "parameters",
+    shape: Annotated[str, typer.Option(help=f"What shrinks: {', '.join(GOAL_SHAPES)}.")] = "ffn",
+    multiple: Annotated[int, typer.Option(help="FFN and hidden sizes are multiples of this; 1 takes any size.")] = 64,
 ) -> None:
-    """Show what a cut to these sizes would cost and save. Needs no scores and changes nothing."""
+    """Show what a cut to these sizes, or to a limit, would cost and save. Needs no scores and changes nothing."""
     from core.model.card import card
     from core.model.cost import cost_of
     from core.model.dims import resized
+    from core.plan.goals import reach
     from core.plan.sizes import problems
-    from core.specs import Targets
 
     targets = Targets(
         num_hidden_layers=num_hidden_layers, hidden_size=hidden_size, intermediate_size=intermediate_size, num_attention_heads=num_attention_heads,
         num_key_value_heads=num_key_value_heads,
     ).check()  # fmt: skip
     before = card(model)
+    if at_most:
+        targets = reach(before.config, Goal(at_most=at_most, measure=measure, shape=shape, multiple=multiple).check(), targets)
+        sizes = " ".join(f"--{key.replace('_', '-')} {size}" for key, size in targets.to_dict().items() if size is not None)
+        console.print(f"Sizes: {sizes}", highlight=False)
     if found := problems(before.config, targets):
         raise UserError("\n".join(found))
     after = cost_of(before.config, resized(before.dims, targets))

@@ -21,17 +21,27 @@ FLAGS = {
     "rank.batch": "rank-batch",
     "rank.sequence": "rank-sequence",
     "rank.depth": "rank-depth",
+    "repair.method": "repair",
+    "repair.ridge": "repair-ridge",
+    "repair.steps": "repair-steps",
+    "repair.learning_rate": "repair-learning-rate",
+    "repair.batch_size": "repair-batch-size",
     "evaluate.batch_size": "evaluate-batch-size",
     "evaluate.prompts": "prompt",
     "stages": "stage",
+    "goal.dtype": "weights-dtype",
+    "goal.batch": "sequences",
 }
 """Fields whose flag is not simply their own name."""
 
+CUTTING = ("score", "rank", "targets", "goal", "pins", "repair")
+"""What decides a cut, beside model and text."""
+
 PARTS = {
     "score": ("model", "data", "score", "device", "name"),
-    "prune": ("model", "data", "score", "rank", "targets", "pins", "evaluate", "device", "name", "output"),
-    "distill": ("model", "teacher", "data", "score", "rank", "targets", "pins", "distill", "evaluate", "device", "name", "output"),
-    "family": ("model", "stages", "lineage", "data", "score", "rank", "distill", "evaluate", "device", "name"),
+    "prune": ("model", "data", *CUTTING, "evaluate", "device", "name", "output"),
+    "distill": ("model", "teacher", "data", *CUTTING, "distill", "evaluate", "device", "name", "output"),
+    "family": ("model", "stages", "lineage", "data", "score", "rank", "repair", "distill", "evaluate", "device", "name"),
     "evaluate": ("model", "against", "data", "evaluate", "device", "name"),
     "generate": ("model", "against", "evaluate", "device", "name"),
 }

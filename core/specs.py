@@ -16,11 +16,31 @@ from core.files import canonical_json, content_hash
 EMBEDDED_MODEL = "embedded"
 """The model that comes with Coppice: SmolLM2-135M-Instruct."""
 
-EMBEDDED_TEXTS = ("wikipedia", "sotu")
-"""The texts that come with Coppice: encyclopaedia articles, and State of the Union addresses since 1961."""
+EMBEDDED_TEXTS = ("wikipedia", "sotu", "commons", "tales", "manual", "code")
+"""The texts that come with Coppice: encyclopaedia articles, State of the Union addresses since 1961, speeches in the House of Commons,
+fairy tales, a mathematical program's documentation, and Python source code."""
+
+MIX = "mix"
+"""The name of a text that is several embedded ones in turn, in equal parts: a broad one to calibrate and train on."""
+
+MIXED_TEXTS = ("wikipedia", "commons", "tales", "manual", "code")
+"""The texts of the mix. ``sotu`` is left out so that a text remains that the mix has never seen."""
 
 AGGREGATIONS = ("mean", "l2", "var")
 """How values are condensed, over a sequence or over the batch (papers: Minitron, section 2.2)."""
+
+
+SCHEDULES = ("cosine", "linear", "wsd")
+"""How the learning rate falls after warm-up."""
+
+STATES = ("output", "input", "embedding", "attention")
+"""Kinds of intermediate states: a block's output, its MLP's input, the embedding, and how queries, keys and values relate."""
+
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+"""Programs of others that can follow a training."""
+
+LOSSES = ("kl", "reverse_kl", "jsd", "skew_kl", "mse", "cosine", "top_k", "sampled")
+"""Distances of the student from the teacher on the logits; ``core.distill.losses`` holds their formulas."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +116,8 @@ class TextSpec(Spec):
     """Where text comes from."""
 
     source: str = "wikipedia"
-    """An embedded text's name, the path of a .txt, .md, .jsonl, .json or .parquet file, or a datasets id of the hub."""
+    """An embedded text's name, ``mix`` for several of them in equal parts, the path of a .txt, .md, .jsonl, .json or .parquet file, or a
+    datasets id of the hub."""
     config: str | None = None
     """Configuration name of a hub data set; None takes its default."""
     split: str = "train"
@@ -104,7 +125,7 @@ class TextSpec(Spec):
     column: str = "text"
     """Column (JSONL, Parquet, hub) that holds the text."""
     max_documents: int = 2000
-    """Read no more documents than this; bounds what is streamed from a hub."""
+    """Read no more documents than this (of each text of a mix); bounds what is streamed from a hub."""
 
     def own_problems(self) -> list[tuple[str, str]]:
         return positive(max_documents=self.max_documents)
@@ -138,6 +159,9 @@ class DataSpec(Spec):
 class ScoreSpec(Spec):
     """Which importance is computed. Each group of fields is one pass over the text, stored by itself (see ``core.score.passes``)."""
 
+    isolate_documents: bool = True
+    """Whether the documents that a block is packed with are kept apart: attention stays inside each, and no loss predicts one's first token from
+    another's last."""
     shards: int = 4
     """Parts of the calibration set, scored each by itself and merged exactly: they tell how sure a ranking is, and processes share them."""
     ppl_blocks: int = 4
@@ -227,6 +251,60 @@ class Targets(Spec):
 
     def own_problems(self) -> list[tuple[str, str]]:
         return positive(**self.to_dict())
+
+
+GOAL_MEASURES = ("parameters", "non_embedding", "weights", "memory", "flops")
+GOAL_SHAPES = ("ffn", "depth", "width", "balanced", "attention", "all")
+WEIGHT_DTYPES = ("float32", "bfloat16", "float16", "int8", "int4")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal(Spec):
+    """A size to stay within, from which the targets are found (``core.plan.goals``)."""
+
+    at_most: str = ""
+    """A limit, such as 107.6M, 200MB or 80% of the whole model; targets that are named stay, the others are found. Empty sets no goal."""
+    measure: str = "parameters"
+    """What is limited: parameters, non_embedding (parameters), weights (bytes), memory (weights and key-value cache), or flops (a token)."""
+    shape: str = "ffn"
+    """What shrinks, each in proportion: ffn, depth, width (hidden, FFN), balanced (layers, FFN), attention (key-value heads, FFN), or all."""
+    multiple: int = 64
+    """FFN and hidden sizes are multiples of this, or of the largest part of it that the model is wide enough for; 1 takes any size."""
+    dtype: str = "bfloat16"
+    """Number format of the weights that are counted in bytes."""
+    context: int = 4096
+    """Tokens in the key-value cache, and before the token whose FLOPs are counted."""
+    batch: int = 1
+    """Sequences in the key-value cache."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        found = (
+            one_of(GOAL_MEASURES, measure=self.measure) + one_of(GOAL_SHAPES, shape=self.shape) + one_of(WEIGHT_DTYPES, dtype=self.dtype)
+        )
+        return found + positive(multiple=self.multiple, context=self.context, batch=self.batch)
+
+
+REPAIRS = ("none", "closed", "thorough")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairSpec(Spec):
+    """How surviving weights make good what a cut took, by forward passes over the calibration blocks."""
+
+    method: str = "closed"
+    """``none`` leaves surviving weights as they are, ``closed`` fits them by least squares layer by layer, ``thorough`` then lets every layer learn a little."""
+    ridge: float | None = None
+    """Pull towards the original weights, as a share of the inputs' mean square; None chooses it on calibration blocks that are not fitted."""
+    steps: int = 60
+    """Optimiser steps a layer of ``thorough``."""
+    learning_rate: float = 5e-4
+    """Peak rate of ``thorough``."""
+    batch_size: int = 4
+    """Blocks a forward pass, and a step of ``thorough``."""
+
+    def own_problems(self) -> list[tuple[str, str]]:
+        found = one_of(REPAIRS, method=self.method)
+        return found + positive(ridge=self.ridge, steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size)
 
 
 def stage_targets(stage: str) -> Targets:
@@ -319,7 +397,9 @@ class DistillSpec(Spec):
     accumulation: int = 1
     """Forward passes whose gradients are added up before a step."""
     learning_rate: float = 4e-4
-    """Peak of the cosine schedule."""
+    """Peak of the schedule."""
+    schedule: str = "cosine"
+    """How the rate falls to a tenth of its peak: ``cosine``, ``linear``, or ``wsd`` (level, then linear in the last fifth)."""
     warmup_frac: float = 0.1
     """Part of the steps that the rate takes to rise from 0."""
     weight_decay: float = 0.0
@@ -328,10 +408,47 @@ class DistillSpec(Spec):
     """Gradients are scaled down to this norm."""
     temperature: float = 1.0
     """Softens both distributions; the loss is multiplied by its square, so that gradients keep their scale."""
+    loss: str = "kl"
+    """Distance from the teacher on the logits: ``kl``, ``reverse_kl``, ``jsd``, ``skew_kl``, ``mse``, ``cosine``, ``top_k`` or ``sampled``. The paper found
+    ``kl`` best."""
+    beta: float = 0.5
+    """Of ``jsd``: the teacher's share of the mixture that both are compared with, between 0 and 1."""
+    skew: float = 0.1
+    """Of ``skew_kl``: the teacher's share of what it is compared with, between 0 and 1."""
+    top_k: int = 100
+    """Of ``top_k``: the teacher's likeliest tokens that are told apart; all others count as one."""
+    samples: int = 50
+    """Of ``sampled``: tokens drawn from the teacher at each position."""
     kl_weight: float = 1.0
-    """Weight of KL(teacher || student) on the logits, nats a token."""
+    """Weight of the distance from the teacher on the logits."""
     ce_weight: float = 0.0
     """Weight of the true next token's cross-entropy, nats a token. The paper found 0 best."""
+    intermediate: tuple[str, ...] = ()
+    """Intermediate states to learn from too: ``output`` (of a block), ``input`` (of its MLP), ``embedding``, ``attention`` (relations); ``auto`` takes what
+    the paper advises: none when little depth went, output and embedding when much did."""
+    layer_map: tuple[str, ...] = ()
+    """Layers whose states are compared, ``student:teacher`` from 0, such as 13:29; ``plan`` takes every kept layer; by default one pair near the end."""
+    state_distance: str = "cosine"
+    """Distance of intermediate states: ``cosine``, which the paper found best, or ``mse``, relative to the teacher's length."""
+    intermediate_weight: float = 1.0
+    """Weight of the intermediate states, after they were scaled to weigh as much as the logits."""
+    teacher_cache: str = "off"
+    """Keep the teacher's final hidden states of the training blocks on disk, as ``float32`` (exact) or ``bfloat16`` (half the size), and never compute them
+    twice; ``off`` computes them each time."""
+    correction_steps: int = 0
+    """Steps that adapt the teacher to the training text first; for text unlike what it was made from."""
+    correction_rate: float = 2e-5
+    """Peak learning rate of those steps."""
+    keep_best: bool = False
+    """Take the weights of the lowest held-out loss (first text), not the last ones."""
+    patience: int = 0
+    """Measurements without a lower held-out loss after which training ends, with the best weights; 0 never ends early."""
+    gradient_checkpointing: bool = False
+    """Compute activations a second time instead of keeping them: less memory, about a third more work."""
+    report_to: tuple[str, ...] = ()
+    """Trackers that follow the training too: ``tensorboard``, ``wandb``, ``mlflow``, ``trackio``; each needs its package."""
+    sample_prompts: int = 1
+    """Prompts that the student continues at each measurement, to be read while it learns."""
     checkpoint_every: int = 20
     """Steps between checkpoints from which the run can resume."""
     evaluate_every: int = 20
@@ -343,19 +460,45 @@ class DistillSpec(Spec):
 
     def own_problems(self) -> list[tuple[str, str]]:
         found = positive(batch_blocks=self.batch_blocks, accumulation=self.accumulation, learning_rate=self.learning_rate, temperature=self.temperature,
-                         max_grad_norm=self.max_grad_norm, checkpoint_every=self.checkpoint_every, evaluate_every=self.evaluate_every)  # fmt: skip
+                         max_grad_norm=self.max_grad_norm, checkpoint_every=self.checkpoint_every, evaluate_every=self.evaluate_every,
+                         top_k=self.top_k, samples=self.samples, correction_rate=self.correction_rate)  # fmt: skip
         found += [
-            (name, f"must be 0 or more, got {value}.")
-            for name in ("steps", "weight_decay", "kl_weight", "ce_weight")
-            if (value := getattr(self, name)) < 0
+            (name, f"must lie between 0 and 1, got {value}.") for name in ("beta", "skew") if not 0 < (value := getattr(self, name)) < 1
         ]
+        weights = (
+            "steps",
+            "weight_decay",
+            "kl_weight",
+            "ce_weight",
+            "intermediate_weight",
+            "correction_steps",
+            "patience",
+            "sample_prompts",
+        )
+        found += [(name, f"must be 0 or more, got {value}.") for name in weights if (value := getattr(self, name)) < 0]
         if self.learning_rate > 0.1 or not math.isfinite(self.learning_rate):
             found.append(("learning_rate", f"{self.learning_rate} would destroy the model; take 1e-5 to 1e-2."))
         if not 0 <= self.warmup_frac <= 1:
             found.append(("warmup_frac", f"must be between 0 and 1, got {self.warmup_frac}."))
         if self.steps and self.kl_weight == 0 == self.ce_weight:
             found.append(("kl_weight", "and ce_weight are both 0, so nothing would be learnt; raise one."))
-        return found + one_of(("auto", "float32", "bfloat16"), dtype=self.dtype)
+        if self.intermediate and not (self.kl_weight and self.intermediate_weight):
+            found.append(("intermediate", "is scaled to the logits' loss, so kl_weight and intermediate_weight must be above 0."))
+        if self.teacher_cache != "off" and set(self.intermediate) - {"auto"}:
+            found.append(("teacher_cache", "keeps final states only, and intermediate needs others; take one of the two."))
+        for name, allowed in (("intermediate", (*STATES, "auto")), ("report_to", TRACKERS)):
+            found += [problem for value in getattr(self, name) for problem in one_of(allowed, **{name: value})]
+        return found + one_of(("auto", "float32", "bfloat16"), dtype=self.dtype) + self._choices()
+
+    def _choices(self) -> list[tuple[str, str]]:
+        """Complaints of the words among the settings."""
+        chosen = {
+            "loss": LOSSES,
+            "schedule": SCHEDULES,
+            "state_distance": ("cosine", "mse"),
+            "teacher_cache": ("off", "float32", "bfloat16"),
+        }
+        return [problem for name, allowed in chosen.items() for problem in one_of(allowed, **{name: getattr(self, name)})]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -405,6 +548,8 @@ class RunSpec(Spec):
     score: ScoreSpec = ScoreSpec()
     rank: RankSpec = RankSpec()
     targets: Targets = Targets()
+    goal: Goal = Goal()
+    repair: RepairSpec = RepairSpec()
     pins: Pins = Pins()
     distill: DistillSpec = DistillSpec()
     evaluate: EvalSpec = EvalSpec()

@@ -4,7 +4,8 @@ import streamlit as st
 
 from app import agreement_view, cached, importance_views, scoring, state
 from app.subject import subject_of
-from app.ui import command_box, page_header, user_errors
+from app.ui import command_box, empty_state, page_header, user_errors
+from core.errors import UserError
 from core.report.command import command_of
 from core.specs import NO_PINS, Targets
 
@@ -15,8 +16,13 @@ VIEWS = {
 
 page_header("Importance", "What each part of the model is worth on your text. What the draft cuts is hollow or crossed.")
 draft = state.draft()
-with user_errors():
+try:
     card = cached.card(draft.model)
+except UserError as error:
+    if empty_state("link_off", "This model cannot be read", str(error), "Choose another model", "to_model"):
+        state.go("model")
+    st.stop()
+with user_errors():
     scores = cached.find_scores(draft)
 
 if scores is None:
@@ -26,11 +32,12 @@ if scores is None:
             "Here you will see which layers, heads, neurons and embedding channels matter on your text. It is computed once and kept."
         )
         scoring.panel(draft)
+        scoring.others(draft)
     st.stop()
 
 view = st.segmented_control(
     "View", list(VIEWS), default="Layers", required=True, key="view", bind="query-params", label_visibility="collapsed"
 )
 with user_errors():
-    VIEWS[view](subject_of(draft, card, scores))
+    VIEWS[view or "Layers"](subject_of(draft, card, scores))
 command_box(command_of(draft.run_spec(kind="score" if (draft.targets, draft.pins) == (Targets(), NO_PINS) else "prune")))

@@ -3,6 +3,8 @@
 import streamlit as st
 
 from app import cached, charts, state, target_form
+from app.advice_view import advice_view
+from app.goal_form import goal_form
 from app.subject import subject_of
 from app.ui import command_box, page_header, user_errors
 from core.model.dims import resized
@@ -27,6 +29,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     st.button("Reset", icon=":material/restart_alt:", key="reset", on_click=state.update_draft, kwargs={"targets": Targets()},
               disabled=draft.targets == Targets(), type="tertiary")  # fmt: skip
 
+goal_form(card)
 knobs, outcome = st.columns([1, 3], gap="large")
 with knobs:
     target_form.sliders(card, draft.targets)
@@ -87,6 +90,7 @@ with outcome:
     st.markdown("**Before and after**")
     st.caption(picture.alt)
     charts.show(picture, "strip")
+    advice_view(card)
 
 if draft.targets != Targets() and st.button(
     "Go on to prune and distill", key="to_distill", type="primary", icon=":material/arrow_forward:"

@@ -64,7 +64,7 @@ if draft.targets == Targets():
 form, check = st.columns([3, 2], gap="large")
 with form:
     st.subheader("How", anchor=False)
-    spec = preflight.settings(draft)
+    spec = preflight.settings(draft, card)
 with check, st.container(border=True):
     st.subheader("Before it starts", anchor=False)
     problems = preflight.complaints(spec, card)

@@ -1,5 +1,6 @@
 """The command line: its options are the spec's fields, its errors are one sentence, and it prints what it found."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -57,8 +58,6 @@ def test_no_two_options_share_a_flag_and_all_but_the_plainest_are_explained(kind
     ],
 )
 def test_the_command_shown_on_a_page_gives_back_the_page_s_spec(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shlex
-
     from typer.testing import CliRunner
 
     from core import cli
@@ -72,6 +71,31 @@ def test_the_command_shown_on_a_page_gives_back_the_page_s_spec(spec: RunSpec, m
     assert done.exit_code == 0, done.output
     assert made == [spec]
     assert spec_from(spec.kind, {}) == RunSpec(kind=spec.kind)
+
+
+def test_a_goal_becomes_sizes_and_both_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from core import cli
+
+    model = save_tiny(tmp_path / "model")
+    planned = coppice("plan", "--model", str(model), "--at-most", "80%", "--num-hidden-layers", "4", "--multiple", "1")
+    assert planned.returncode == 0, planned.stderr
+    assert "--num-hidden-layers 4 --intermediate-size" in " ".join(planned.stdout.split())
+    made: list[RunSpec] = []
+    monkeypatch.setattr(cli, "create", lambda spec: made.append(spec) or spec)
+    monkeypatch.setattr(cli, "in_foreground", lambda run: None)
+    for _ in range(2):
+        words = (
+            shlex.split(command_of(made[-1]))[3:] if made else ["prune", "--model", str(model), "--at-most", "80%", "--shape", "balanced"]
+        )
+        assert CliRunner().invoke(cli.app, words).exit_code == 0
+    assert made[0].goal.at_most == "80%"
+    assert made[0].targets.intermediate_size is not None
+    assert made[1] == made[0], "the command that a page shows finds the same sizes again"
+    refused = coppice("plan", "--model", str(model), "--at-most", "1%")
+    assert refused.returncode == 2
+    assert "nearest" in refused.stderr
 
 
 def test_every_criterion_is_listed_with_its_paper_and_how_to_have_it_measured() -> None:

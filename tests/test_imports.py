@@ -50,7 +50,17 @@ def test_the_dashboard_and_the_light_half_of_core_load_no_torch() -> None:
         for path in (*(ROOT / "app").glob("*.py"), *(ROOT / "core" / "report").glob("*.py"), *(ROOT / "core" / "plan").glob("*.py"))
         if path.stem not in ("main", "__init__")
     )
-    light = [*modules, "core.cli", "core.score.store", "core.data.blocks", "core.model.card", "core.runs.control", "core.runs.worker"]
+    light = [
+        *modules,
+        "core.cli",
+        "core.score.store",
+        "core.data.blocks",
+        "core.model.card",
+        "core.runs.control",
+        "core.runs.worker",
+        "core.distill.matching",
+        "core.distill.cache",
+    ]
     code = f"import sys, importlib\nfor name in {light!r}: importlib.import_module(name)\nsys.exit(', '.join({HEAVY!r} & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -51,3 +51,9 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 def random_blocks(count: int, seq_len: int, seed: int = 0, vocab: int = 97) -> np.ndarray:
     """Blocks of random tokens, ``[N, T]`` int32."""
     return np.random.default_rng(seed).integers(3, vocab, (count, seq_len)).astype(np.int32)
+
+
+def random_documents(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """Which document each token belongs to, ``[N, T]`` int32, when a stream of documents of 2 to 12 tokens is cut into blocks."""
+    lengths = np.random.default_rng(seed).integers(2, 13, int(np.prod(shape)))
+    return np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)[: int(np.prod(shape))].reshape(shape)

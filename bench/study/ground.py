@@ -142,15 +142,17 @@ class Ground:
         path, cost = self.room / f"plan-{name}.npz", self.room / f"plan-{name}.json"
         if not path.exists():
             began = time.process_time()
-            blocks_NT = self.texts[DOMAINS[0]].calibration_NT
-            plan_in_rounds(self.model, self.config, blocks_NT, spec, targets, rank, Told(f"{rank.rounds} rounds")).save(path)
+            text, told = self.texts[DOMAINS[0]], Told(f"{rank.rounds} rounds")
+            plan_in_rounds(
+                self.model, self.config, text.calibration_NT, spec, targets, rank, told, documents_NT=text.calibration_documents_NT
+            ).save(path)
             write_json(cost, {"cpu_s": time.process_time() - began})
         self.costs[cost.name] = read_json(cost)["cpu_s"]
         return Plan.load(path)
 
     def _about(self, text: str) -> dict[str, Any]:
         """What else determines a score: weights, tokens, formulas."""
-        return {"model": self.weights, "text": self.texts[text].meta["sets"]["calibration"]["sha256"], "formulas": SCORE_VERSION}
+        return {"model": self.weights, "text": self.texts[text].meta["sets"]["calibration"]["fingerprint"], "formulas": SCORE_VERSION}
 
     def share(self, targets: Targets) -> float:
         """Part of all parameters that a cut removes, exactly."""
@@ -204,10 +206,12 @@ def _mixed(texts: dict[str, Blocks]) -> Blocks:
     mixed_NT = np.array(first.calibration_NT)
     count = len(mixed_NT) // 2
     mixed_NT[0::2], mixed_NT[1::2] = first.calibration_NT[:count], second.calibration_NT[:count]
+    documents_NT = np.array(first.calibration_documents_NT)
+    documents_NT[0::2], documents_NT[1::2] = first.calibration_documents_NT[:count], second.calibration_documents_NT[:count]
     meta = json.loads(json.dumps(first.meta))
-    meta["sets"]["calibration"]["sha256"] = content_hash(mixed_NT.tobytes())
+    meta["sets"]["calibration"]["fingerprint"] = content_hash(mixed_NT.tobytes() + documents_NT.tobytes())
     meta["spec"]["text"]["source"] = "+".join(DOMAINS)
-    return dataclasses.replace(first, calibration_NT=mixed_NT, meta=meta)
+    return dataclasses.replace(first, calibration_NT=mixed_NT, calibration_documents_NT=documents_NT, meta=meta)
 
 
 def _read(path: Path) -> dict[str, Any]:

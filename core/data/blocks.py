@@ -6,6 +6,7 @@ the hash of all that determines it: tokenizer, texts, settings, and the version 
 
 import dataclasses
 import functools
+import itertools
 import re
 import time
 from collections.abc import Iterable
@@ -24,7 +25,7 @@ from core.progress import Progress, Silent
 from core.specs import DataSpec, TextSpec
 from core.workspace import room
 
-FORMAT = 1
+FORMAT = 2
 """Version of the procedure; raising it makes all blocks anew."""
 PHASE = "data"
 SAMPLES = 3
@@ -37,6 +38,8 @@ class Blocks:
 
     calibration_NT: np.ndarray
     """int32 ``[N, T]``."""
+    calibration_documents_NT: np.ndarray
+    """int32 ``[N, T]``: where one document ends and the next begins, see ``core.data.pack.Packed``."""
     train_NT: np.ndarray
     """int32 ``[N, T]``; training goes through them again when it needs more."""
     heldout: dict[str, np.ndarray]
@@ -88,18 +91,21 @@ def load(key: str) -> Blocks:
     """Read finished blocks by their fingerprint.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or another version of Coppice made them.
     """
     folder = room("blocks") / key
     if not (folder / "meta.json").is_file():
         raise UserError(f"There are no token blocks {key!r} in {folder.parent}. Start the run again to make them.")
     meta = read_json(folder / "meta.json")
+    if meta["format"] != FORMAT:
+        raise UserError(f"The token blocks {key!r} were made by another version of Coppice. Start the run again to make them anew.")
 
-    def array(row: dict[str, Any]) -> np.ndarray:
-        return np.load(folder / row["file"], mmap_mode="r")
+    def array(row: dict[str, Any], what: str = "file") -> np.ndarray:
+        return np.load(folder / row[what], mmap_mode="r")
 
     return Blocks(
         calibration_NT=array(meta["sets"]["calibration"]),
+        calibration_documents_NT=array(meta["sets"]["calibration"], "documents_file"),
         train_NT=array(meta["sets"]["train"]),
         heldout={name: array(row) for name, row in meta["heldout"].items()},
         fingerprint=key,
@@ -138,56 +144,87 @@ def _make(data: DataSpec, folder: Path, key: str, target: Path, progress: Progre
     encoder = pack.load_encoder(folder)
     names = domains(data)
     notes: list[str] = []
-    texts = {}
+    texts: dict[str, list[list[str]]] = {}
     for done, (name, text) in enumerate(zip(names, (data.text, *data.elsewhere), strict=True)):
         progress.step(PHASE, done, 2 * len(names))
-        texts[name], repeated = deal.distinct(corpus.documents(text, progress))
-        if repeated:
+        read = [deal.distinct(corpus.documents(part, progress)) for part in corpus.parts(text)]
+        texts[name] = [documents for documents, _ in read]
+        if repeated := sum(count for _, count in read):
             notes.append(f"{name}: {repeated} repeated documents were left out.")
     sets = _deal_and_pack(data, texts[names[0]], names[0], encoder, notes)
     own = sets["calibration"].documents + sets["train"].documents
     heldout = {names[0]: sets.pop("heldout")}
     for done, (name, text) in enumerate(zip(names[1:], data.elsewhere, strict=True), start=len(names) + 1):
         progress.step(PHASE, done, 2 * len(names))
-        deal.refuse_overlap(own, names[0], texts[name], name)
-        packed = pack.pack(texts[name], encoder, seq_len=data.seq_len, blocks=data.heldout_blocks, seed=data.seed)
-        heldout[name] = _Set(text=text, asked=data.heldout_blocks, documents=texts[name], packed=packed)
+        deal.refuse_overlap(own, names[0], list(itertools.chain(*texts[name])), name)
+        shares = zip(texts[name], deal.evenly(data.heldout_blocks, len(texts[name])), strict=True)
+        packed = [pack.pack(part, encoder, seq_len=data.seq_len, blocks=count, seed=data.seed) for part, count in shares]
+        heldout[name] = _in_turn(text, data.heldout_blocks, texts[name], packed)
     rows = [(what, made) for what, made in sets.items()] + [(f"held-out {name}", made) for name, made in heldout.items()]
     notes += [note for what, made in rows if (note := _shortage(what, made, data.seq_len))]
     _write(data, key, target, encoder, sets, heldout, notes)
     progress.step(PHASE, 2 * len(names), 2 * len(names))
 
 
-def _deal_and_pack(data: DataSpec, documents: list[str], name: str, encoder: Encoder, notes: list[str]) -> dict[str, _Set]:
-    """The three sets of one text. Held-out and calibration get more documents than usual only if they would otherwise fall short."""
+def _deal_and_pack(data: DataSpec, parts: list[list[str]], name: str, encoder: Encoder, notes: list[str]) -> dict[str, _Set]:
+    """The three sets of a text. Each part of a mix is dealt as it would be by itself, and gives an equal number of blocks."""
+    asked = {"heldout": data.heldout_blocks, "calibration": data.calibration_blocks, "train": data.train_blocks}
+    shares = {what: deal.evenly(count, len(parts)) for what, count in asked.items()}
+    each = [
+        _deal_part(data, documents, name, {what: share[i] for what, share in shares.items()}, encoder, notes)
+        for i, documents in enumerate(parts)
+    ]
+    sets = {
+        what: _in_turn(data.text, count, [documents[what] for documents, _ in each], [packed[what] for _, packed in each])
+        for what, count in asked.items()
+    }
+    if len(parts) > 1:  # the deal keeps the sets of one part apart; the parts might share documents with each other
+        deal.refuse_overlap(sets["calibration"].documents + sets["train"].documents, name, sets["heldout"].documents, name)
+    return sets
+
+
+def _deal_part(
+    data: DataSpec, documents: list[str], name: str, asked: dict[str, int], encoder: Encoder, notes: list[str]
+) -> tuple[dict[str, list[str]], dict[str, Packed]]:
+    """Documents and blocks of the three sets. Held-out and calibration get more documents than usual only if they would otherwise fall short."""
     if len(documents) < len(deal.SETS):
         raise UserError(
             f"{name} has {len(documents)} document{'s'[: len(documents) != 1]}, but held-out, calibration and training text need at least one each, since no document is "
             f"dealt to two of them. Give a longer text, raise max_documents ({data.text.max_documents}), or separate the documents (blank lines in .txt, rows in .jsonl)."
         )
-    asked = {"heldout": data.heldout_blocks, "calibration": data.calibration_blocks, "train": data.train_blocks}
     encoder = dataclasses.replace(encoder, encode=functools.cache(encoder.encode))  # the deals have most sections in common
-    best: tuple[float, deal.Hand, dict[str, _Set]] | None = None
+    best: tuple[float, deal.Hand, dict[str, Packed]] | None = None
     for shares in deal.DEALS:
         hand = deal.deal(documents, shares, data.seed)
-        sets = {
-            what: _Set(
-                text=data.text,
-                asked=asked[what],
-                documents=given,
-                packed=pack.pack(given, encoder, seq_len=data.seq_len, blocks=asked[what], seed=data.seed),
-            )
+        packed = {
+            what: pack.pack(given, encoder, seq_len=data.seq_len, blocks=asked[what], seed=data.seed)
             for what, given in hand.documents.items()
         }
-        met = min(len(made.packed.blocks_NT) / made.asked for made in sets.values())
+        met = min(len(made.blocks_NT) / asked[what] if asked[what] else 1.0 for what, made in packed.items())
         if best is None or met > best[0]:
-            best = met, hand, sets
+            best = met, hand, packed
         if met == 1:
             break
     assert best is not None
     if best[1].dropped:
         notes.append(f"{name}: {best[1].dropped} documents were left out because they share a paragraph with another set.")
-    return best[2]
+    return best[1].documents, best[2]
+
+
+def _in_turn(text: TextSpec, asked: int, parts: list[list[str]], packed: list[Packed]) -> _Set:
+    """One set of several parts: a block of each, then the next of each."""
+    rounds = itertools.zip_longest(*(made.blocks_NT for made in packed))
+    blocks = [block_T for block_T in itertools.chain(*rounds) if block_T is not None]
+    return _Set(
+        text=text,
+        asked=asked,
+        documents=list(itertools.chain(*parts)),
+        packed=Packed(
+            blocks_NT=np.stack(blocks) if blocks else packed[0].blocks_NT,
+            documents=sum(made.documents for made in packed),
+            found_tokens=sum(made.found_tokens for made in packed),
+        ),
+    )
 
 
 def _shortage(what: str, made: _Set, seq_len: int) -> str | None:
@@ -234,11 +271,14 @@ def _file_name(name: str, number: int) -> str:
 
 
 def _row(path: Path, made: _Set) -> dict[str, Any]:
-    """Write a set's array; return its row of the meta data."""
+    """Write a set's tokens, and beside them which document each belongs to; return its row of the meta data."""
+    documents = path.with_name(f"documents-{path.name}")
     np.save(path, made.packed.blocks_NT)
+    np.save(documents, made.packed.documents_NT)
     return {
         "file": path.name,
-        "sha256": file_hash(path),
+        "documents_file": documents.name,
+        "fingerprint": content_hash([file_hash(path), file_hash(documents)]),
         "source": made.text.source,
         "blocks": len(made.packed.blocks_NT),
         "asked": made.asked,

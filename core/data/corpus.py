@@ -6,6 +6,7 @@ was found instead; the libraries' own errors are translated here and nowhere els
 
 import codecs
 import contextlib
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from core.errors import UserError
 from core.files import content_hash, file_hash
 from core.model.embedded import ensure_text
 from core.progress import Progress
-from core.specs import EMBEDDED_TEXTS, TextSpec
+from core.specs import EMBEDDED_TEXTS, MIX, MIXED_TEXTS, TextSpec
 
 PLAIN = (".txt", ".md")
 TABLES = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
@@ -28,12 +29,19 @@ DOCUMENT_CHARACTERS = 8000
 
 
 def documents(text: TextSpec, progress: Progress | None = None) -> Iterator[str]:
-    """Yield the documents of a text in their own order, none of them blank, from at most ``max_documents`` rows.
+    """Yield the documents of a text in their own order, none of them blank, from at most ``max_documents`` rows; those of a mix in turn.
 
     Raises:
         UserError: the file or data set is missing, empty, not text, unreadable, or has no such column.
     """
-    return _never_empty(text, itertools.islice(_rows(text, progress), text.max_documents))
+    streams = [_never_empty(part, itertools.islice(_rows(part, progress), part.max_documents)) for part in parts(text)]
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*streams))
+    return (document for document in in_turn if document is not None)
+
+
+def parts(text: TextSpec) -> tuple[TextSpec, ...]:
+    """The texts that a mix consists of; any other text is its own only part."""
+    return tuple(dataclasses.replace(text, source=name) for name in MIXED_TEXTS) if text.source == MIX else (text,)
 
 
 def domain(text: TextSpec) -> str:
@@ -45,7 +53,7 @@ def domain(text: TextSpec) -> str:
 
 def kind_of(text: TextSpec) -> str:
     """``embedded``, ``file`` or ``hub``."""
-    if text.source in EMBEDDED_TEXTS:
+    if text.source in (*EMBEDDED_TEXTS, MIX):
         return "embedded"
     path = Path(text.source).expanduser()
     local = path.suffix.lower() in (*PLAIN, *TABLES, *FOREIGN) or path.exists() or text.source.startswith((".", "/", "~"))
@@ -59,6 +67,8 @@ def text_fingerprint(text: TextSpec, progress: Progress | None = None) -> str:
         UserError: a local file is missing.
     """
     kind = kind_of(text)
+    if text.source == MIX:
+        return content_hash([text_fingerprint(part, progress) for part in parts(text)])
     if kind == "hub":
         return content_hash({"id": text.source, "config": text.config, "split": text.split, "revision": _revision(text.source)})
     return "sha256-" + file_hash(ensure_text(text.source, progress) if kind == "embedded" else _checked_path(text))
@@ -102,7 +112,7 @@ def _checked_path(text: TextSpec) -> Path:
         raise UserError(f"{path} is a folder. Give one file in it: .txt, .md, .jsonl, .json or .parquet.")
     if not path.is_file():
         raise UserError(
-            f"There is no file {path}. Give an existing .txt, .md, .jsonl, .json or .parquet file, or an embedded text: {', '.join(EMBEDDED_TEXTS)}."
+            f"There is no file {path}. Give an existing .txt, .md, .jsonl, .json or .parquet file, or an embedded text: {', '.join((*EMBEDDED_TEXTS, MIX))}."
         )
     if path.suffix.lower() not in (*PLAIN, *TABLES):
         raise UserError(
@@ -179,7 +189,9 @@ def _hub_rows(text: TextSpec) -> Iterator[dict[str, Any]]:
     from datasets.exceptions import DatasetsError
 
     advice = (
-        "A local file can be given instead (.txt, .md, .jsonl, .json or .parquet), or an embedded text: " + ", ".join(EMBEDDED_TEXTS) + "."
+        "A local file can be given instead (.txt, .md, .jsonl, .json or .parquet), or an embedded text: "
+        + ", ".join((*EMBEDDED_TEXTS, MIX))
+        + "."
     )
     try:
         yield from load_dataset(text.source, text.config, split=text.split, streaming=True)

@@ -52,6 +52,11 @@ def shuffled(items: list[T], seed: int) -> list[T]:
     return [items[i] for i in np.random.default_rng(seed).permutation(len(items))]
 
 
+def evenly(count: int, parts: int) -> list[int]:
+    """``count`` shared among some parts: equal but for one, the first parts getting more."""
+    return [count // parts + (part < count % parts) for part in range(parts)]
+
+
 def deal(documents: list[str], shares: tuple[int, int], seed: int) -> Hand:
     """Deal documents to the three sets, ``shares`` in ten to held-out and to calibration, in an order that the seed determines.
 

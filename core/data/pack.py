@@ -48,6 +48,9 @@ class Packed:
 
     blocks_NT: np.ndarray
     """int32 ``[N, T]``."""
+    documents_NT: np.ndarray
+    """int32 ``[N, T]``: for each token the number of the section that it stands in, in their order; a separator belongs to what it ends.
+    Sections follow each other without any relation, so each is a document of its own to whoever reads a block."""
     documents: int
     """Documents that these blocks show."""
     found_tokens: int
@@ -178,19 +181,23 @@ def pack(documents: list[str], encoder: Encoder, *, seq_len: int, blocks: int, s
         UserError: the tokenizer gives ids that the model has no embedding for.
     """
     stream: list[int] = []
+    lengths: list[int] = []
     shown: set[int] = set()
     needed = blocks * seq_len
     for i, part in _mixed(documents, SECTION_CHARACTERS_PER_TOKEN * seq_len, seed):
         if len(stream) >= needed:
             break
         shown.add(i)
+        before = len(stream)
         stream += encoder.encode(part)
         stream += [encoder.separator_id] if encoder.separator_id is not None else []
+        lengths.append(len(stream) - before)
     count = min(blocks, len(stream) // seq_len)
     blocks_NT = np.fromiter(itertools.islice(stream, count * seq_len), dtype=np.int32, count=count * seq_len).reshape(count, seq_len)
+    numbers = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)[: count * seq_len]
     if encoder.vocab_size is not None and count and blocks_NT.max() >= encoder.vocab_size:
         raise UserError(
             f"The tokenizer gives token {blocks_NT.max()}, but the model's config.json has vocab_size {encoder.vocab_size}. "
             "Tokenizer and model do not belong together: copy the model's own tokenizer files into its folder."
         )
-    return Packed(blocks_NT=blocks_NT, documents=len(shown), found_tokens=len(stream))
+    return Packed(blocks_NT=blocks_NT, documents_NT=numbers.reshape(count, seq_len), documents=len(shown), found_tokens=len(stream))

@@ -86,14 +86,20 @@ def keep_newest(folder: Path, count: int) -> None:
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def check_recipe(folder: Path, recipe: dict[str, Any]) -> None:
+def check_recipe(folder: Path, recipe: dict[str, Any], usual: dict[str, Any]) -> None:
     """Make ``folder`` this recipe's, unless checkpoints of another recipe are in it.
+
+    Args:
+        folder: where the checkpoints are.
+        recipe: what decides the result.
+        usual: what a recipe means that was written before a setting existed.
 
     Raises:
         UserError: they are; going on from them would give a model that nobody asked for.
     """
     recipe = json.loads(json.dumps(recipe))
-    if (folder / RECIPE).exists() and all_checkpoints(folder) and (there := read_json(folder / RECIPE)) != recipe:
+    there = json.loads(json.dumps(usual)) | (read_json(folder / RECIPE) if (folder / RECIPE).exists() else recipe)
+    if all_checkpoints(folder) and there != recipe:
         names = sorted(name for name in there.keys() | recipe.keys() if there.get(name) != recipe.get(name))
         told = ", ".join(f"{name} {there.get(name)} there, {recipe.get(name)} here" for name in names)
         raise UserError(f"The checkpoints in {folder} were made with other settings ({told}). Delete them, or train in another folder.")

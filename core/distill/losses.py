@@ -1,27 +1,61 @@
-"""What the student learns from: losses on the logits, and the fused output head that computes them.
+"""What the student learns from on the logits: divergences between two next-token distributions, one function each.
 
-Logits are the largest thing in the whole computation (``N x V`` floats, for teacher and student). Here they exist for one
-chunk of tokens at a time: a chunk's logits, its losses and the gradient of those are computed together in the forward pass,
-the gradient overwrites the logits, and is multiplied into the gradients of hidden states and head weight at once. Nothing
-is recomputed and backward only scales. (The idea is Liger Kernel's fused linear loss, arXiv 2410.10989, on two heads.)
+To add a loss, write one function here, decorate it with ``@loss`` and name it in ``core.specs.LOSSES``. It receives
+log-probabilities of a few tokens, ``student_logp_CV`` and ``teacher_logp_CV`` in float32 (softened by the temperature if
+``tempered``), and what else is known of those tokens, and returns the values ``[C]`` together with a function that gives their
+gradient ``[C, V]`` with respect to the student's logits (before the softmax, after the division by the temperature). Every
+value is 0 when student and teacher agree, so that the curves can be read and compared.
 
-To add a loss, write one function here and decorate it with ``@loss``. It receives log-probabilities of a few tokens,
-``student_logp_CV`` and ``teacher_logp_CV`` in float32 (softened by the temperature if ``tempered``), and ``targets_C``, and
-returns the values ``[C]`` in nats together with a function that gives their gradient ``[C, V]`` with respect to the student's
-logits (before the softmax, after the division by the temperature). All values are true divergences in nats a token: 0 when
-student and teacher agree, so that their curves can be compared.
+Letters in the formulas: ``t`` the teacher's probabilities, ``s`` the student's, ``d = log t - log s``.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from core.model.head import IGNORED, logits_in_chunks, strips
+Found = tuple[Tensor, Callable[[], Tensor]]
 
-LossFunction = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Callable[[], Tensor]]]
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A weighted sum of registered losses. A loss of weight 0 is computed, to be looked at, and not learnt from."""
+
+    weights: Mapping[str, float]
+    temperature: float = 1.0
+    beta: float = 0.5
+    """``jsd``: the teacher's share of the mixture."""
+    skew: float = 0.1
+    """``skew_kl``: the teacher's share of what it is compared with."""
+    top_k: int = 100
+    """``top_k``: the teacher's likeliest tokens that are told apart."""
+    samples: int = 50
+    """``sampled``: tokens drawn from the teacher."""
+
+    def terms(self) -> "list[tuple[Loss, float, float]]":
+        """Each loss, its weight, and the temperature it is taken at."""
+        return [(LOSSES[name], weight, self.temperature if LOSSES[name].tempered else 1.0) for name, weight in self.weights.items()]
+
+    @property
+    def taught(self) -> bool:
+        """Whether any loss looks at the teacher."""
+        return any(LOSSES[name].taught for name in self.weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What a loss may know of its tokens beside the two distributions."""
+
+    targets_C: Tensor
+    """The true next tokens."""
+    objective: Objective
+    draws_C: Tensor | None = None
+    """A uniform number in [0, 1) for each token, if the objective samples."""
+
+
+LossFunction = Callable[[Tensor, Tensor, Given], Found]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +68,9 @@ class Loss:
     """Paper or book."""
     tempered: bool
     """Whether the temperature T softens its distributions. Its value is then multiplied by T^2, which keeps the size of
-    its gradients (Hinton et al., 2015)."""
+    its gradients (Hinton et al., 1503.02531, section 2)."""
+    taught: bool
+    """Whether it looks at the teacher; if not, ``teacher_logp_CV`` may be the student's own."""
     function: LossFunction
 
 
@@ -42,156 +78,137 @@ LOSSES: dict[str, Loss] = {}
 """Every loss by name."""
 
 
-def loss(name: str, *, title: str, source: str, tempered: bool) -> Callable[[LossFunction], LossFunction]:
+def loss(name: str, *, title: str, source: str, tempered: bool = True, taught: bool = True) -> Callable[[LossFunction], LossFunction]:
     """Register the decorated function as the loss ``name``."""
 
     def register(function: LossFunction) -> LossFunction:
         assert name not in LOSSES, f"two losses are named {name}"
-        LOSSES[name] = Loss(name=name, title=title, source=source, tempered=tempered, function=function)
+        LOSSES[name] = Loss(name=name, title=title, source=source, tempered=tempered, taught=taught, function=function)
         return function
 
     return register
 
 
-@loss("kl", title="Forward KL (teacher || student)", source="Minitron, arXiv 2407.14679, section 3", tempered=True)
-def forward_kl(student_logp_CV: Tensor, teacher_logp_CV: Tensor, targets_C: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
-    """``sum_v p_t (log p_t - log p_s)``; its gradient is ``p_s - p_t``."""
+@loss("kl", title="Forward KL (teacher || student)", source="Minitron, 2407.14679, section 3")
+def forward_kl(student_logp_CV: Tensor, teacher_logp_CV: Tensor, given: Given) -> Found:
+    """``sum_v t d``; its gradient is ``s - t``."""
     teacher_p_CV = teacher_logp_CV.exp()
     values_C = torch.linalg.vecdot(teacher_p_CV, teacher_logp_CV - student_logp_CV)
     return values_C, lambda: student_logp_CV.exp().sub_(teacher_p_CV)
 
 
-@loss("ce", title="Cross-entropy of the true next token", source="ordinary language modelling", tempered=False)
-def cross_entropy(student_logp_CV: Tensor, teacher_logp_CV: Tensor, targets_C: Tensor) -> tuple[Tensor, Callable[[], Tensor]]:
-    """``-log p_s[target]``; its gradient is ``p_s`` less one at the target."""
-    index_C1 = targets_C.clamp(min=0).unsqueeze(1)
+@loss("reverse_kl", title="Reverse KL (student || teacher)", source="MiniLLM, 2306.08543")
+def reverse_kl(student_logp_CV: Tensor, teacher_logp_CV: Tensor, given: Given) -> Found:
+    """``-sum_v s d``; its gradient is ``s (-d - value)``."""
+    student_p_CV, gap_CV = student_logp_CV.exp(), student_logp_CV - teacher_logp_CV
+    values_C = torch.linalg.vecdot(student_p_CV, gap_CV)
+    return values_C, lambda: student_p_CV.mul_(gap_CV.sub_(values_C.unsqueeze(1)))
+
+
+@loss("jsd", title="Generalised Jensen-Shannon divergence", source="GKD, 2306.13649")
+def jensen_shannon(student_logp_CV: Tensor, teacher_logp_CV: Tensor, given: Given) -> Found:
+    """``b KL(t || m) + (1 - b) KL(s || m)`` with ``m = b t + (1 - b) s``; its gradient is ``(1 - b) s (log s/m - KL(s || m))``."""
+    beta, student_p_CV = given.objective.beta, student_logp_CV.exp()
+    gap_CV = teacher_logp_CV - student_logp_CV
+    above_CV = _log_mixture(gap_CV, beta)  # log m/s
+    student_C = -torch.linalg.vecdot(student_p_CV, above_CV)
+    values_C = beta * torch.linalg.vecdot(teacher_logp_CV.exp(), gap_CV - above_CV) + (1 - beta) * student_C
+    return values_C.clamp(min=0), lambda: above_CV.add_(student_C.unsqueeze(1)).mul_(student_p_CV).mul_(beta - 1)
+
+
+@loss("skew_kl", title="Skewed KL (teacher || mixture)", source="DistiLLM, 2402.03898")
+def skewed_kl(student_logp_CV: Tensor, teacher_logp_CV: Tensor, given: Given) -> Found:
+    """``KL(t || m)`` with ``m = a t + (1 - a) s``; its gradient is ``(1 - a) s (sum_v s t/m - t/m)``."""
+    share, gap_CV = given.objective.skew, teacher_logp_CV - student_logp_CV
+    gap_CV -= _log_mixture(gap_CV, share)  # log t/m
+    values_C = torch.linalg.vecdot(teacher_logp_CV.exp(), gap_CV)
+
+    def gradient() -> Tensor:
+        ratio_CV, student_p_CV = gap_CV.exp(), student_logp_CV.exp()
+        mean_C1 = torch.linalg.vecdot(student_p_CV, ratio_CV).unsqueeze(1)
+        return ratio_CV.sub_(mean_C1).mul_(student_p_CV).mul_(share - 1)
+
+    return values_C.clamp(min=0), gradient
+
+
+def _log_mixture(gap_CV: Tensor, share: float) -> Tensor:
+    """``log(share e^d + 1 - share)``, in logarithms so that no ratio of probabilities overflows."""
+    return torch.logaddexp(gap_CV + math.log(share), gap_CV.new_tensor(math.log1p(-share)))
+
+
+@loss("mse", title="Mean squared error of the logits", source="Kim et al., 2105.08919", tempered=False)
+def squared_error(student_logp_CV: Tensor, teacher_logp_CV: Tensor, given: Given) -> Found:
+    """Mean over the vocabulary of the squared difference of logits, each model's taken from their mean, nats squared.
+
+    A constant added to all logits changes no distribution and so counts for nothing here. Untempered: at a high temperature
+    KL becomes this loss (Hinton et al., equation 4), and no temperature changes it.
+    """
+    gap_CV = student_logp_CV - teacher_logp_CV
+    gap_CV -= gap_CV.mean(-1, keepdim=True)
+    return gap_CV.square().mean(-1), lambda: gap_CV.mul_(2 / gap_CV.shape[-1])
+
+
+@loss("cosine", title="Cosine distance of the probabilities", source="Minitron, 2407.14679, section 3, table 15")
+def cosine_distance(student_logp_CV: Tensor, teacher_logp_CV: Tensor, given: Given) -> Found:
+    """``1 - cos(t, s) = |t/|t| - s/|s||^2 / 2``, no unit; its gradient is ``s/|s| (cos s/|s| - t/|t|)``, times ``s``."""
+    student_p_CV = student_logp_CV.exp()
+    length_C1 = torch.linalg.vector_norm(student_p_CV, dim=-1, keepdim=True)
+    one_CV, other_CV = student_p_CV / length_C1, torch.nn.functional.normalize(teacher_logp_CV.exp(), dim=-1)
+    values_C = (one_CV - other_CV).square_().sum(-1).div_(2)
+    return values_C, lambda: one_CV.mul(1 - values_C.unsqueeze(1)).sub_(other_CV).mul_(one_CV)
+
+
+@loss("top_k", title="Forward KL on the teacher's top k", source="RS-KD, 2503.16870 (ghost token)")
+def top_k_kl(student_logp_CV: Tensor, teacher_logp_CV: Tensor, given: Given) -> Found:
+    """Forward KL of the teacher's ``top_k`` likeliest tokens, all others together being one more outcome.
+
+    So nothing is scaled up to make good for what is left out, and it never exceeds the whole KL. Its gradient is ``s - t`` on the
+    top, and ``s (1 - t'/s')`` elsewhere, with ``t'`` and ``s'`` the masses of the rest.
+    """
+    top_CK = teacher_logp_CV.topk(min(given.objective.top_k, teacher_logp_CV.shape[-1]), dim=-1).indices
+    teacher_top_CK, student_top_CK = teacher_logp_CV.gather(1, top_CK), student_logp_CV.gather(1, top_CK)
+    tiny = torch.finfo(student_logp_CV.dtype).tiny
+    teacher_rest_C1, student_rest_C1 = (
+        logp_CV.exp().scatter_(1, top_CK, 0.0).sum(-1, keepdim=True).clamp_(min=tiny) for logp_CV in (teacher_logp_CV, student_logp_CV)
+    )
+    rest_C = (teacher_rest_C1 * (teacher_rest_C1.log() - student_rest_C1.log())).squeeze(1)
+    values_C = torch.linalg.vecdot(teacher_top_CK.exp(), teacher_top_CK - student_top_CK) + rest_C
+
+    def gradient() -> Tensor:
+        grad_CV = student_logp_CV.exp().mul_(1 - teacher_rest_C1 / student_rest_C1)
+        return grad_CV.scatter_(1, top_CK, student_top_CK.exp() - teacher_top_CK.exp())
+
+    return values_C.clamp(min=0), gradient
+
+
+@loss("sampled", title="Forward KL on tokens drawn from the teacher", source="RS-KD, 2503.16870")
+def sampled_kl(student_logp_CV: Tensor, teacher_logp_CV: Tensor, given: Given) -> Found:
+    """Estimate of forward KL: the mean of ``d`` over ``samples`` draws from the teacher; its gradient is ``s - counts / samples``.
+
+    Value and gradient are right on average (so a value may be below 0). The draws are systematic: one uniform number a token
+    shifts a regular grid over the teacher's cumulative distribution, which varies less than independent draws.
+    """
+    count = given.objective.samples
+    assert given.draws_C is not None, "a sampling loss needs its draws"
+    cumulative_CV = teacher_logp_CV.double().exp_().cumsum_(-1)
+    grid_CS = (torch.arange(count, device=cumulative_CV.device) + given.draws_C.double().unsqueeze(1)) / count * cumulative_CV[:, -1:]
+    drawn_CS = torch.searchsorted(cumulative_CV, grid_CS, right=True).clamp_(max=cumulative_CV.shape[1] - 1)
+    values_C = (teacher_logp_CV.gather(1, drawn_CS) - student_logp_CV.gather(1, drawn_CS)).mean(-1)
+
+    def gradient() -> Tensor:
+        grad_CV = student_logp_CV.exp()
+        return grad_CV.scatter_add_(1, drawn_CS, grad_CV.new_full((1, 1), -1 / count).expand_as(drawn_CS))
+
+    return values_C, gradient
+
+
+@loss("ce", title="Cross-entropy of the true next token", source="ordinary language modelling", tempered=False, taught=False)
+def cross_entropy(student_logp_CV: Tensor, teacher_logp_CV: Tensor, given: Given) -> Found:
+    """``-log s[target]``; its gradient is ``s`` less one at the target."""
+    index_C1 = given.targets_C.clamp(min=0).unsqueeze(1)
 
     def gradient() -> Tensor:
         grad_CV = student_logp_CV.exp()
         return grad_CV.scatter_add_(1, index_C1, grad_CV.new_full(index_C1.shape, -1.0))
 
     return -student_logp_CV.gather(1, index_C1).squeeze(1), gradient
-
-
-@dataclass(frozen=True, kw_only=True)
-class Objective:
-    """A weighted sum of registered losses. A loss of weight 0 is computed, to be looked at, and not learnt from."""
-
-    weights: Mapping[str, float]
-    temperature: float = 1.0
-
-    def terms(self) -> list[tuple[Loss, float, float]]:
-        """Each loss, its weight, and the temperature it is taken at."""
-        return [(LOSSES[name], weight, self.temperature if LOSSES[name].tempered else 1.0) for name, weight in self.weights.items()]
-
-
-def fused_losses(
-    student_ND: Tensor,
-    student_head_VD: Tensor,
-    teacher_NE: Tensor,
-    teacher_head_VE: Tensor,
-    targets_N: Tensor,
-    objective: Objective,
-    *,
-    normaliser: Tensor | float,
-    chunk: int | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Distil through both heads without ever holding all logits.
-
-    Args:
-        student_ND: the student's final hidden states; the teacher's may have another width E.
-        student_head_VD: the student's head, or its embedding if they are tied.
-        teacher_NE: the teacher's final hidden states of the same tokens.
-        teacher_head_VE: the teacher's head; the vocabulary is the same.
-        targets_N: the true next tokens; -100 marks positions that neither count nor teach.
-        objective: what is learnt from, and what only looked at.
-        normaliser: valid tokens of the whole accumulated batch over all processes; less than 1 counts as 1.
-        chunk: tokens at a time; by default what ``core.model.head.BUFFER_BYTES`` holds.
-
-    Returns:
-        The objective in nats a token, differentiable in the student's hidden states and head weight; and each of its losses
-        alone, ``[len(objective.weights)]`` in that order, with T^2 but without weight and gradient. Both are this batch's
-        sums over ``normaliser``, so those of accumulated batches add up.
-    """
-    scale = 1.0 / max(float(normaliser), 1.0)
-    return _FusedHeads.apply(student_ND, student_head_VD, teacher_NE, teacher_head_VE, targets_N, objective, scale, chunk)
-
-
-class _FusedHeads(torch.autograd.Function):
-    """Forward computes value and gradients together; backward scales the gradients."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, student_ND: Tensor, student_head_VD: Tensor, teacher_NE: Tensor, teacher_head_VE: Tensor, targets_N: Tensor,
-        objective: Objective, scale: float, chunk: int | None,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        device = student_ND.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else student_head_VD.dtype
-        valid_N = targets_N != IGNORED
-        grad_ND = torch.zeros_like(student_ND)
-        with torch.autocast(device, enabled=False):
-            student = Heads(hidden_ND=student_ND[valid_N].to(dtype), weight_VD=student_head_VD.to(dtype))
-            teacher = Heads(hidden_ND=teacher_NE[valid_N].to(dtype), weight_VD=teacher_head_VE.to(dtype))
-            sums, grad_valid_ND, grad_head_VD = _sweep(student, teacher, targets_N[valid_N], objective, scale, chunk)
-        grad_ND[valid_N] = grad_valid_ND.to(grad_ND.dtype)
-        ctx.save_for_backward(grad_ND, grad_head_VD.to(student_head_VD.dtype))
-        parts = sums * scale
-        ctx.mark_non_differentiable(parts)
-        return (parts * parts.new_tensor(list(objective.weights.values()))).sum(), parts
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        factor = float(outer[0])
-        grads = ctx.saved_tensors if factor == 1.0 else [grad * factor for grad in ctx.saved_tensors]
-        return *grads, *[None] * 6
-
-
-@dataclass(frozen=True, kw_only=True)
-class Heads:
-    """Final hidden states and the head that turns them into logits."""
-
-    hidden_ND: Tensor
-    weight_VD: Tensor
-
-
-def _sweep(
-    student: Heads, teacher: Heads, targets_N: Tensor, objective: Objective, scale: float, chunk: int | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums of the losses ``[K]``, and the gradients of the scaled objective: hidden states ``[N, D]``, head ``[V, D]``."""
-    hidden_ND, weight_VD = student.hidden_ND, student.weight_VD
-    exact = torch.promote_types(weight_VD.dtype, torch.float32)
-    sums = torch.zeros(len(objective.weights), dtype=exact, device=hidden_ND.device)
-    grad_ND, grad_VD = torch.empty_like(hidden_ND), torch.zeros_like(weight_VD, dtype=exact)
-    student_chunks = logits_in_chunks(hidden_ND, weight_VD, chunk)
-    teacher_chunks = logits_in_chunks(teacher.hidden_ND, teacher.weight_VD, chunk)
-    for (rows, student_CV), (_, teacher_CV) in zip(student_chunks, teacher_chunks, strict=True):
-        for strip in strips(student_CV):
-            values, grad_CV = _evaluate(student_CV[strip].to(exact), teacher_CV[strip].to(exact), targets_N[rows][strip], objective, scale)
-            sums += values
-            student_CV[strip] = grad_CV  # the logits have done their work; their buffer carries the gradient
-        torch.mm(student_CV, weight_VD, out=grad_ND[rows])
-        if exact == weight_VD.dtype:
-            grad_VD.addmm_(student_CV.T, hidden_ND[rows])
-        else:
-            grad_VD += student_CV.T @ hidden_ND[rows]
-    return sums, grad_ND, grad_VD
-
-
-def _evaluate(
-    student_CV: Tensor, teacher_CV: Tensor, targets_C: Tensor, objective: Objective, scale: float
-) -> tuple[Tensor, Tensor | float]:
-    """Sums of the losses over a strip of logits ``[K]``, and the scaled objective's gradient ``[C, V]``."""
-    log_probabilities = {
-        temperature: ((student_CV / temperature).log_softmax(-1), (teacher_CV / temperature).log_softmax(-1))
-        if temperature != 1
-        else (student_CV.log_softmax(-1), teacher_CV.log_softmax(-1))
-        for temperature in {temperature for _, _, temperature in objective.terms()}
-    }
-    sums, grad_CV = [], None
-    for each, weight, temperature in objective.terms():
-        values_C, gradient = each.function(*log_probabilities[temperature], targets_C)
-        sums.append(values_C.sum() * temperature**2)
-        if weight:
-            part_CV = gradient().mul_(weight * temperature * scale)
-            grad_CV = part_CV if grad_CV is None else grad_CV.add_(part_CV)
-    return torch.stack(sums), 0.0 if grad_CV is None else grad_CV

@@ -24,6 +24,7 @@ class TrainingRows(Dataset[dict[str, Tensor]]):
         return len(self.order)
 
     def __getitem__(self, row: int) -> dict[str, Tensor]:
-        """One block as ``input_ids`` and ``labels`` ``[T]``; blocks are packed, so every token counts."""
-        tokens_T = torch.from_numpy(self.blocks_NT[self.order[row]].astype(np.int64))
-        return {"input_ids": tokens_T, "labels": tokens_T}
+        """One block as ``input_ids`` and ``labels`` ``[T]``, and its number; blocks are packed, so every token counts."""
+        block = int(self.order[row])
+        tokens_T = torch.from_numpy(self.blocks_NT[block].astype(np.int64))
+        return {"input_ids": tokens_T, "labels": tokens_T, "block": torch.tensor(block)}

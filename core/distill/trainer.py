@@ -1,36 +1,75 @@
 """Distillation: the pruned model learns the uncut one's next-token distribution (Minitron, arXiv 2407.14679, section 3).
 
 ``transformers.Trainer`` does what it does well: accumulation, clipping, mixed precision, checkpoints, several devices. Ours
-are the loss (both bodies, then ``fused_losses``), the order of the data, the learning rate's curve, and the refusal to go on,
-or to save, once a number is not finite.
+are the loss (both bodies, then ``fused_losses``), the order of the data, the learning rate's curve, and what is refused.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import dataclasses
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel, Trainer
-from transformers.trainer_callback import PrinterCallback
+from transformers import PreTrainedModel, TrainingArguments
 
-from core.distill.checkpoints import check_recipe, keep_newest, newest_whole, written_whole
-from core.distill.losses import Objective, fused_losses
+from core.distill.best import Best
+from core.distill.checkpoints import check_recipe, newest_whole, written_whole
+from core.distill.checks import check_blocks, check_disk, shared_vocabulary
+from core.distill.loop import DistillTrainer, Saving
+from core.distill.losses import Objective
+from core.distill.matching import conflicts, kinds_of, pairs_of
 from core.distill.rows import TrainingRows
-from core.distill.settings import KEPT_CHECKPOINTS, rate_curve, training_arguments
-from core.distill.watch import Measure, Watch, is_main_process
+from core.distill.settings import KEPT_CHECKPOINTS, computed_in, objective_of, training_arguments
+from core.distill.states import Matching, attach_projection, detach_projection
+from core.distill.teacher import Teacher, load_teacher
+from core.distill.watch import PHASE, Measure, Sample, Watch, is_main_process, wait_for_all
 from core.errors import UserError
-from core.files import content_hash, read_json, replacing, require_free, tree_bytes
-from core.model.checkpoint import load_model
-from core.model.device import pick
-from core.model.head import IGNORED, head_weight, hidden_states
+from core.files import content_hash, read_json, replacing
+from core.model.checkpoint import full_config, load_model
+from core.model.cost import cost_of
+from core.model.device import peak_flops, pick
+from core.model.head import head_weight
+from core.plan.plan import Plan
 from core.progress import Progress, Stopped
 from core.specs import DistillSpec
 
-Saving = Callable[[], AbstractContextManager[None]]
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training: what does not change while it runs, and whom it tells."""
+
+    spec: DistillSpec
+    train_NT: np.ndarray
+    checkpoints: Path
+    device: torch.device
+    progress: Progress
+    measure: Measure | None = None
+    sample: Sample | None = None
+    saving: Saving = contextlib.nullcontext
+    phase: str = PHASE
+
+    @cached_property
+    def arguments(self) -> TrainingArguments:
+        """The trainer's settings."""
+        return training_arguments(self.spec, self.checkpoints, self.device)
+
+    @cached_property
+    def rows(self) -> TrainingRows:
+        """The blocks in the order in which all processes together see them."""
+        return TrainingRows(self.train_NT, self.spec.steps * self.rows_per_step, self.spec.seed)
+
+    @property
+    def rows_per_step(self) -> int:
+        """Blocks a step, over all processes."""
+        return self.spec.batch_blocks * self.spec.accumulation * int(self.arguments.world_size)
+
+    @property
+    def best(self) -> Best | None:
+        """Where the best weights are kept, if they are asked for and can be known."""
+        return Best(checkpoints=self.checkpoints) if self.measure and (self.spec.keep_best or self.spec.patience) else None
 
 
 def distill(
@@ -42,6 +81,8 @@ def distill(
     *,
     progress: Progress,
     measure: Measure | None = None,
+    sample: Sample | None = None,
+    plan: Plan | None = None,
     device: str = "auto",
     checkpoints: Path | None = None,
     saving: Saving = contextlib.nullcontext,
@@ -55,8 +96,11 @@ def distill(
         spec: how to train. ``steps=0`` writes the student as it is.
         out: becomes a plain float32 checkpoint (weights and config, no tokenizer) in one piece, or not at all.
         progress: hears of every step: ``step("distill", done, total, loss=, kl=, ce=, learning_rate=, grad_norm=,
-            tokens_per_second=)``, losses in nats a token, and ``heldout=`` every ``evaluate_every`` steps and at the end.
-        measure: called with the student for ``heldout``.
+            tokens_per_second=, memory_bytes=)`` and what else is learnt from, losses in nats a token; ``heldout=`` and ``samples=``
+            every ``evaluate_every`` steps and at the end. The teacher's correction reports under ``correct``.
+        measure: called with the student for ``heldout``; the first text's ``loss`` decides which weights are best.
+        sample: called with the student for ``samples``.
+        plan: how the student was cut from this very teacher, if it was; decides which layers and channels belong together.
         device: see ``core.model.device.pick``.
         checkpoints: where to keep what a run resumes from; by default ``checkpoints`` beside ``out``.
         saving: makes a context in which every checkpoint is written, so that whoever would kill the process can wait.
@@ -68,182 +112,138 @@ def distill(
     spec.check()
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is there already and not empty. Choose another folder for the distilled model, or delete this one.")
-    checkpoints = checkpoints or out.parent / "checkpoints"
     place = pick(device)
-    student, teacher = load_model(student_folder, place), load_model(teacher_folder, place)
-    _check(student, teacher, train_NT)
+    vocabulary = _check(student_folder, teacher_folder, train_NT)
+    training = Training(
+        spec=spec, train_NT=train_NT, checkpoints=checkpoints or out.parent / "checkpoints", device=place, progress=progress, measure=measure,
+        sample=sample, saving=saving,
+    )  # fmt: skip
+    student = load_model(student_folder, place)
     if spec.steps:
-        check_recipe(checkpoints, {**spec.to_dict(), "data": _fingerprint(train_NT), "student": student.num_parameters()})
-        _check_disk(student, out, checkpoints)
-        _train(student, teacher, train_NT, spec, checkpoints, progress, measure, place, saving)
-    if is_main_process():
-        student.config.use_cache = read_json(student_folder / "config.json").get("use_cache", True)
-        with replacing(out) as temporary, written_whole(temporary, "The distilled model"):
-            student.save_pretrained(temporary)
+        _prepare(training, student, out)
+        if spec.correction_steps:
+            teacher_folder = corrected_teacher(teacher_folder, training, out.parent / "teacher")
+        _learn(training, student, teacher_folder, vocabulary, plan)
+    _write(student, student_folder, out, training.best)
     return out
 
 
-def _train(
-    student: PreTrainedModel, teacher: PreTrainedModel, train_NT: np.ndarray, spec: DistillSpec, checkpoints: Path,
-    progress: Progress, measure: Measure | None, device: torch.device, saving: Saving,
-) -> None:  # fmt: skip
-    """Train ``student`` in place."""
-    arguments = training_arguments(spec, checkpoints, device)
-    rows_per_step = spec.batch_blocks * spec.accumulation * arguments.world_size
-    watch = Watch(progress=progress, measure=measure, evaluate_every=spec.evaluate_every, tokens_per_step=rows_per_step * train_NT.shape[1])
+def _prepare(training: Training, student: PreTrainedModel, out: Path) -> None:
+    """Refuse what the disk cannot hold or what would be mixed up; say if the text will be gone through more than once."""
+    rows, blocks = len(training.rows), len(training.train_NT)
+    recipe = {**training.spec.to_dict(), "data": content_hash(np.ascontiguousarray(training.train_NT, dtype=np.int32).tobytes())}
+    check_recipe(training.checkpoints, {**recipe, "student": student.num_parameters()}, DistillSpec().to_dict())
+    check_disk(student, out, training.checkpoints, KEPT_CHECKPOINTS, training.best is not None)
+    if rows > blocks:
+        training.progress.note(
+            f"The {blocks} training blocks are gone through {rows / blocks:.1f} times. More train_blocks would teach more."
+        )
+
+
+def _learn(training: Training, student: PreTrainedModel, teacher_folder: Path, vocabulary: int, plan: Plan | None) -> None:
+    """Distil into ``student`` in place."""
+    spec, rows = training.spec, training.rows
+    computed = str(computed_in(spec, training.device)).removeprefix("torch.")
+    teacher = load_teacher(teacher_folder, training.device, spec.teacher_cache, training.train_NT, rows.order, computed, training.progress)
+    matching = _matching(student, teacher, spec, plan)
+    if matching and set(matching.kinds) - {"attention"}:
+        attach_projection(student, teacher.config.hidden_size, plan, spec.seed)
+    try:
+        run_trainer(training, student, teacher, objective_of(spec), vocabulary, matching)
+    finally:
+        detach_projection(student)
+
+
+def run_trainer(
+    training: Training,
+    model: PreTrainedModel,
+    teacher: Teacher | None,
+    objective: Objective,
+    vocabulary: int,
+    matching: Matching | None = None,
+) -> None:
+    """Train ``model`` in place, from its newest whole checkpoint if there is one.
+
+    Raises:
+        Stopped: progress asked for it; a checkpoint of the last step was saved.
+        UserError: the numbers ceased to be finite, or the disk is full.
+    """
+    watch = Watch(
+        progress=training.progress, measure=training.measure, sample=training.sample, evaluate_every=training.spec.evaluate_every,
+        tokens_per_step=training.rows_per_step * training.train_NT.shape[1], best=training.best, patience=training.spec.patience,
+        phase=training.phase, flops_per_token=_flops(model, teacher, training.train_NT.shape[1]),
+        peak_flops=peak_flops(training.device, computed_in(training.spec, training.device)),
+    )  # fmt: skip
     trainer = DistillTrainer(
-        teacher=teacher,
-        saving=saving,
-        objective=Objective(weights={"kl": spec.kl_weight, "ce": spec.ce_weight}, temperature=spec.temperature),
-        model=student,
-        args=arguments,
-        train_dataset=TrainingRows(train_NT, spec.steps * rows_per_step, spec.seed),
-        callbacks=[watch],
-    )
-    resumed = newest_whole(checkpoints)
+        teacher=teacher, saving=training.saving, objective=objective, vocabulary=vocabulary, matching=matching, spec=training.spec, model=model,
+        args=training.arguments, train_dataset=training.rows, callbacks=[watch],
+    )  # fmt: skip
+    resumed = newest_whole(training.checkpoints)
     if resumed:
-        progress.note(f"Going on from {resumed.name}.")
+        training.progress.note(f"Going on from {resumed.name}.")
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     if watch.stopped:
         raise Stopped
 
 
-class DistillTrainer(Trainer):
-    """``Trainer`` whose loss compares the student with a frozen teacher."""
+def corrected_teacher(folder: Path, training: Training, out: Path) -> Path:
+    """The teacher adapted to the training text, in ``out`` (2408.11796, section 2: teacher correction): ordinary language modelling for a while.
 
-    lr_scheduler: Any
-
-    def __init__(self, *, teacher: PreTrainedModel, objective: Objective, saving: Saving = contextlib.nullcontext, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.remove_callback(PrinterCallback)
-        self.teacher = teacher.eval().requires_grad_(False).to(self.args.device)
-        self.objective = objective
-        self.saving = saving
-        self.loss_is_scaled_for_ga = True
-        self._parts = torch.zeros(len(objective.weights), device=self.args.device)
-
-    def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Tensor | int | None = None
-    ) -> Any:
-        """This batch's share of the step's loss, in nats a token: its sum over the valid tokens of all batches of the step."""
-        student, tokens_BT = self.accelerator.unwrap_model(model), inputs["input_ids"]
-        targets_N = next_tokens(inputs["labels"]).flatten()
-        normaliser = (targets_N != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-        with self.accelerator.autocast():
-            with torch.no_grad():
-                teacher_BTD = hidden_states(self.teacher, tokens_BT)
-
-            def forward() -> tuple[Tensor, Tensor]:
-                return fused_losses(
-                    hidden_states(student, tokens_BT).flatten(0, 1), head_weight(student),
-                    teacher_BTD.flatten(0, 1), head_weight(self.teacher), targets_N, self.objective, normaliser=normaliser,
-                )  # fmt: skip
-
-            total, parts = through(model, student, forward)
-        self._demand_finite(total, dict(zip(self.objective.weights, parts, strict=True)))
-        self._parts += parts.to(self._parts.dtype)
-        # Gradients are averaged over processes, the normaliser already counts them all.
-        total = total * self.accelerator.num_processes
-        return (total, parts) if return_outputs else total
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add each loss of the step to what is logged."""
-        if "loss" in logs:
-            parts = self.accelerator.reduce(self._parts, reduction="sum")
-            logs.update(zip(self.objective.weights, parts.tolist(), strict=True))
-            self._parts.zero_()
-        super().log(logs, start_time)
-
-    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        """Linear warm-up that wastes no step at a rate of 0, then a cosine to a tenth of the peak."""
-        if self.lr_scheduler is None:
-            curve = rate_curve(self.args.get_warmup_steps(num_training_steps), num_training_steps)
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, curve)
-            self._created_lr_scheduler = True
-        return self.lr_scheduler
-
-    def _clip_grad_norm(self, model: nn.Module) -> Tensor:
-        norm = super()._clip_grad_norm(model)
-        self._demand_finite(norm, {"the gradient's norm": norm})
-        return norm
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = Path(self.args.output_dir)
-        for name, parameter in self.model.named_parameters():
-            self._demand_finite(parameter, {f"a weight of {name}": parameter})
-        with (
-            self.saving(),
-            written_whole(folder / f"checkpoint-{self.state.global_step}", f"The checkpoint of step {self.state.global_step}"),
-        ):
-            if self.is_world_process_zero():
-                keep_newest(folder, KEPT_CHECKPOINTS - 1)  # before, not after, so that the disk never holds one more
-            super()._save_checkpoint(model, trial)
-
-    def _demand_finite(self, tensor: Tensor, terms: Mapping[str, Tensor]) -> None:
-        """Stop before damage spreads to the weights or to a checkpoint.
-
-        Raises:
-            UserError: ``tensor`` holds NaN or infinity; names the first of ``terms`` that does.
-        """
-        if bool(torch.isfinite(tensor.detach()).all()):
-            return
-        culprit = next((name for name, term in terms.items() if not torch.isfinite(term).all()), "the loss")
-        rate = self.args.learning_rate
-        raise UserError(
-            f"Training broke at step {self.state.global_step + 1}: {culprit} is not finite (NaN or infinity). The last checkpoint before it "
-            f"is kept. Start again with a lower learning_rate (it was {rate:g}; try {rate / 3:.1g}) or a longer warm-up."
-        )
-
-
-def next_tokens(labels_BT: Tensor) -> Tensor:
-    """Labels shifted to where they are predicted, ``[B, T]``: the last position of a block has nothing to predict (-100)."""
-    targets_BT = torch.full_like(labels_BT, IGNORED)
-    targets_BT[:, :-1] = labels_BT[:, 1:]
-    return targets_BT
-
-
-def through(wrapped: nn.Module, module: nn.Module, function: Callable[[], Any]) -> Any:
-    """Call ``function`` as if it were ``module``'s forward, from inside ``wrapped``.
-
-    DDP and FSDP gather weights and reduce gradients around the forward that they wrap, so a loss that uses the weights
-    itself (as the fused head does) must run inside of it.
+    It resumes like any training, and is made once.
     """
-    original = module.forward
-    module.forward = function
-    try:
-        return wrapped()
-    finally:
-        module.forward = original
-
-
-def _check(student: PreTrainedModel, teacher: PreTrainedModel, train_NT: np.ndarray) -> None:
-    """Refuse what cannot work.
-
-    Raises:
-        UserError: no blocks, blocks too short, too long or of another vocabulary, or two vocabularies.
-    """
-    vocabularies = head_weight(student).shape[0], head_weight(teacher).shape[0]
-    if vocabularies[0] != vocabularies[1]:
-        raise UserError(
-            f"Student and teacher must share one vocabulary; the student has {vocabularies[0]} tokens, the teacher {vocabularies[1]}."
+    if not out.exists():
+        spec = dataclasses.replace(
+            training.spec, steps=training.spec.correction_steps, learning_rate=training.spec.correction_rate, keep_best=False, patience=0
         )
-    if train_NT.ndim != 2 or len(train_NT) < 1 or train_NT.shape[1] < 2:
-        raise UserError(f"Training needs at least one block of at least 2 tokens, got blocks of shape {train_NT.shape}.")
-    limit = min(model.config.max_position_embeddings for model in (student, teacher))
-    if train_NT.shape[1] > limit:
-        raise UserError(f"Training blocks of {train_NT.shape[1]} tokens are longer than the models' context of {limit}. Lower seq_len.")
-    if not 0 <= int(train_NT.min()) <= int(train_NT.max()) < vocabularies[0]:
-        raise UserError(
-            f"Training blocks hold token {int(train_NT.max())}, but the vocabulary has {vocabularies[0]}. Build them with this model's tokenizer."
+        phase = dataclasses.replace(
+            training, spec=spec, checkpoints=out.parent / "teacher-checkpoints", measure=None, sample=None, phase="correct"
         )
+        teacher = load_model(folder, training.device)
+        check_disk(teacher, out, phase.checkpoints, KEPT_CHECKPOINTS, best=False)
+        run_trainer(phase, teacher, None, Objective(weights={"ce": 1.0}), head_weight(teacher).shape[0])
+        _write(teacher, folder, out, None)
+        if is_main_process():
+            shutil.rmtree(phase.checkpoints, ignore_errors=True)
+        wait_for_all()  # until it is written, nobody can learn from it
+    return out
 
 
-def _check_disk(student: PreTrainedModel, out: Path, checkpoints: Path) -> None:
-    """Refuse to start what the disk cannot hold: weights and two Adam moments a checkpoint, and the model itself, in float32."""
-    copies = KEPT_CHECKPOINTS * 3 + 1
-    already = sum(map(tree_bytes, checkpoints.glob("checkpoint-*")))
-    require_free(out, copies * 4 * student.num_parameters() - already)
+def _write(model: PreTrainedModel, like: Path, out: Path, best: Best | None) -> None:
+    """Write the model, or the best it has been, as a plain checkpoint."""
+    if not is_main_process():
+        return
+    if best and best.folder:
+        model = load_model(best.folder)
+    model.config.use_cache = read_json(like / "config.json").get("use_cache", True)
+    with replacing(out) as temporary, written_whole(temporary, "The distilled model"):
+        model.save_pretrained(temporary)
 
 
-def _fingerprint(train_NT: np.ndarray) -> str:
-    return content_hash(np.ascontiguousarray(train_NT, dtype=np.int32).tobytes())
+def _check(student_folder: Path, teacher_folder: Path, train_NT: np.ndarray) -> int:
+    """Refuse what cannot work; return how many tokens both vocabularies share."""
+    configs = full_config(student_folder), full_config(teacher_folder)
+    vocabulary = shared_vocabulary((student_folder, teacher_folder), (configs[0]["vocab_size"], configs[1]["vocab_size"]))
+    check_blocks(train_NT, min(config["max_position_embeddings"] for config in configs), vocabulary)
+    return vocabulary
+
+
+def _matching(student: PreTrainedModel, teacher: Teacher, spec: DistillSpec, plan: Plan | None) -> Matching | None:
+    """Which intermediate states are learnt from; None for none."""
+    layers = student.config.num_hidden_layers, teacher.config.num_hidden_layers
+    kinds = kinds_of(spec.intermediate, *layers)
+    if not kinds:
+        return None
+    if found := conflicts(spec, *layers):
+        raise UserError("\n".join(found))
+    pairs = pairs_of(spec.layer_map, *layers, None if plan is None else plan.layers.tolist())
+    return Matching(kinds=kinds, pairs=pairs, distance=spec.state_distance)
+
+
+def _flops(model: PreTrainedModel, teacher: Teacher | None, context: int) -> float:
+    """Arithmetic a trained token: forward and twice that backward, and the teacher's forward, or its head alone."""
+    student = 3 * cost_of(model.config.to_dict()).flops_per_token(context // 2)
+    if teacher is None:
+        return student
+    return student + (
+        2 * teacher.head_VE.numel() if teacher.model is None else cost_of(teacher.config.to_dict()).flops_per_token(context // 2)
+    )

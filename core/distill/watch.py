@@ -5,14 +5,19 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from core.distill.best import Best
 from core.progress import Progress, Stopped
 
 Measure = Callable[[nn.Module], dict[str, Any]]
 """Measures the student on held-out text; what it returns is recorded as it stands."""
+
+Sample = Callable[[nn.Module], list[dict[str, str]]]
+"""Lets the student continue prompts, to be read."""
 
 PHASE = "distill"
 
@@ -20,13 +25,24 @@ PHASE = "distill"
 class Watch(TrainerCallback):
     """One training's eyes and ears."""
 
-    def __init__(self, *, progress: Progress, measure: Measure | None, evaluate_every: int, tokens_per_step: int) -> None:
+    def __init__(
+        self, *, progress: Progress, measure: Measure | None, sample: Sample | None = None, evaluate_every: int, tokens_per_step: int,
+        best: Best | None = None, patience: int = 0, phase: str = PHASE, flops_per_token: float = 0.0, peak_flops: float | None = None,
+    ) -> None:  # fmt: skip
         self.progress = progress
         self.measure = measure
+        self.sample = sample
         self.evaluate_every = evaluate_every
         self.tokens_per_step = tokens_per_step
+        self.best = best
+        self.patience = patience
+        self.phase = phase
+        self.flops_per_token = flops_per_token
+        self.peak_flops = peak_flops
         self.stopped = False
         """Whether the user asked to stop."""
+        self.finished = False
+        """Whether nothing was learnt for so long that training ends early."""
         self._began = time.perf_counter()
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -38,23 +54,50 @@ class Watch(TrainerCallback):
     ) -> TrainerControl:
         """Report the step that just ended; after a wish to stop, ask the trainer to save and end."""
         if logs and "loss" in logs:
-            metrics = {name: value for name, value in logs.items() if name != "epoch"}
-            metrics["tokens_per_second"] = self.tokens_per_step / (time.perf_counter() - self._began)
+            metrics = {name: value for name, value in logs.items() if name != "epoch"} | self._speed(args)
             if is_main_process():
                 self._report(state, metrics, kwargs["model"])
-            self.stopped = _any_process(self.stopped, args.device)
-            if self.stopped:
-                control.should_save = control.should_training_stop = True
+            self.stopped, self.finished = (_any_process(flag, args.device) for flag in (self.stopped, self.finished))
+            if self.stopped or self.finished:
+                control.should_training_stop = True
+                control.should_save |= self.stopped
         return control
 
-    def _report(self, state: TrainerState, metrics: dict[str, Any], model: nn.Module) -> None:
+    def _speed(self, args: TrainingArguments) -> dict[str, float]:
+        """Throughput and memory; the part of the device's peak too, where that is known."""
+        rate = self.tokens_per_step / (time.perf_counter() - self._began)
+        on_card = args.device.type == "cuda"
+        found = {
+            "tokens_per_second": rate,
+            "memory_bytes": torch.cuda.max_memory_allocated(args.device) if on_card else psutil.Process().memory_info().rss,
+        }
+        if self.peak_flops:
+            found["mfu"] = rate * self.flops_per_token / (self.peak_flops * args.world_size)
+        return found
+
+    def _report(self, state: TrainerState, metrics: dict[str, Any], model: Any) -> None:
         """Measure if it is time to, and tell progress."""
         done, total = state.global_step, state.max_steps
+        if done % self.evaluate_every == 0 or done == total:
+            with self._hearing():
+                if self.measure:
+                    metrics["heldout"] = self.measure(model)
+                    self._judge(metrics["heldout"], done, model)
+                if self.sample:
+                    metrics["samples"] = self.sample(model)
         with self._hearing():
-            if self.measure and (done % self.evaluate_every == 0 or done == total):
-                metrics["heldout"] = self.measure(model)
-        with self._hearing():
-            self.progress.step(PHASE, done, total, **metrics)
+            self.progress.step(self.phase, done, total, **metrics)
+
+    def _judge(self, heldout: dict[str, Any], step: int, model: Any) -> None:
+        """Keep the weights if they are the best so far; end the training if they have not been for too long."""
+        if self.best is None:
+            return
+        if not self.best.offer(model, step, next(iter(heldout.values()))["loss"]) and self.patience:
+            self.finished = step - self.best.step >= self.patience * self.evaluate_every
+            if self.finished:
+                self.progress.note(
+                    f"Ended early at step {step}: the held-out loss has not fallen since step {self.best.step}, whose weights are kept."
+                )
 
     @contextlib.contextmanager
     def _hearing(self) -> Iterator[None]:
@@ -68,6 +111,12 @@ class Watch(TrainerCallback):
 def is_main_process() -> bool:
     """Whether this is the only process of the training, or the one of them that writes and reports."""
     return not _distributed() or torch.distributed.get_rank() == 0
+
+
+def wait_for_all() -> None:
+    """Wait until every process of a distributed training is here."""
+    if _distributed():
+        torch.distributed.barrier()
 
 
 def _distributed() -> bool:

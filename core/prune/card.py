@@ -40,9 +40,12 @@ Cut by structured pruning with Coppice {__version__} after the Minitron recipe (
 """
 
 
+NAMES = {"cut": "pruned, before repair"}
+
+
 def results_table(results: dict[str, Any]) -> str:
     """What was measured on the models of a run, as a Markdown table; empty if nothing was."""
-    roles = [role for role in ("teacher", "pruned", "distilled") if "heldout" in results.get(role, {})]
+    roles = [role for role in ("teacher", "cut", "pruned", "distilled") if "heldout" in results.get(role, {})]
     if not roles:
         return ""
     head = (
@@ -52,7 +55,7 @@ def results_table(results: dict[str, Any]) -> str:
     )
     rule = "|---" * (1 + len(results[roles[0]]["heldout"])) + "|\n"
     rows = [
-        f"| {role} | " + " | ".join(f"{values['perplexity']:.1f}" for values in results[role]["heldout"].values()) + " |\n"
+        f"| {NAMES.get(role, role)} | " + " | ".join(f"{values['perplexity']:.1f}" for values in results[role]["heldout"].values()) + " |\n"
         for role in roles
     ]
     return head + rule + "".join(rows)

@@ -3,7 +3,7 @@
 The result is a plain Hugging Face folder: ``AutoModelForCausalLM.from_pretrained`` loads it with no code of ours.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def prune_checkpoint(source: Path, plan: Plan, target: Path, recipe: dict[str, A
     places = locate(source, config)
     with replacing(target) as folder:
         folder.mkdir()
-        _write_shards(folder, list(moves(config, plan)), places, plan, progress)
+        write_shards(folder, _cut_tensors(list(moves(config, plan)), places, plan, progress))
         write_config(folder, smaller)
         copy_companions(source, folder)
         write_text(folder / "README.md", model_card(config, smaller, recipe))
@@ -64,10 +64,10 @@ def locate(source: Path, config: dict[str, Any]) -> dict[str, Path]:
     return found
 
 
-def _write_shards(folder: Path, plan_moves: list[Move], places: dict[str, Path], plan: Plan, progress: Progress) -> None:
-    """Cut every tensor and write them in files of at most ``SHARD_BYTES``, with an index if there are several."""
+def write_shards(folder: Path, named: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Write tensors in files of at most ``SHARD_BYTES``, with an index if there are several."""
     shards: list[list[str]] = []
-    for tensors in _shards(plan_moves, places, plan, progress):
+    for tensors in _portions(named):
         save_file(tensors, folder / f"shard-{len(shards)}.safetensors", metadata={"format": "pt"})
         shards.append(list(tensors))
     names = (
@@ -81,20 +81,25 @@ def _write_shards(folder: Path, plan_moves: list[Move], places: dict[str, Path],
         write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def _shards(plan_moves: list[Move], places: dict[str, Path], plan: Plan, progress: Progress) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield cut tensors in portions of at most ``SHARD_BYTES``."""
-    tensors: dict[str, torch.Tensor] = {}
-    size = 0
+def _cut_tensors(plan_moves: list[Move], places: dict[str, Path], plan: Plan, progress: Progress) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield every tensor of the cut model."""
     for done, move in enumerate(plan_moves, start=1):
         with safe_open(places[move.old], framework="pt") as file:
-            tensor = cut_tensor(file.get_tensor(move.old), move, plan)
+            yield move.new, cut_tensor(file.get_tensor(move.old), move, plan)
+        if done % 20 == 0 or done == len(plan_moves):
+            progress.step("prune", done, len(plan_moves))
+
+
+def _portions(named: Iterable[tuple[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
+    """Gather tensors in portions of at most ``SHARD_BYTES``."""
+    tensors: dict[str, torch.Tensor] = {}
+    size = 0
+    for name, tensor in named:
         if tensors and size + tensor.nbytes > SHARD_BYTES:
             yield tensors
             tensors, size = {}, 0
-        tensors[move.new] = tensor
+        tensors[name] = tensor
         size += tensor.nbytes
-        if done % 20 == 0 or done == len(plan_moves):
-            progress.step("prune", done, len(plan_moves))
     yield tensors
 
 

@@ -35,12 +35,14 @@ def plan_in_rounds(
     rank: RankSpec,
     progress: Progress | None = None,
     pins: Pins = NO_PINS,
+    documents_NT: np.ndarray | None = None,
 ) -> Plan:
     """Choose what is kept in ``rank.rounds`` rounds of scoring and cutting; one round gives ``make_plan``'s plan.
 
     Args:
         blocks_NT: the calibration blocks.
         spec: how to score; passes that ``rank`` does not look at are left out.
+        documents_NT: which document each token belongs to, see ``score_model``.
 
     Raises:
         UserError: see ``make_plan`` and ``score_model``.
@@ -48,7 +50,7 @@ def plan_in_rounds(
     """
     progress, plans = progress or Silent(), []
     progress.step("plan", 0, rank.rounds)
-    for plan in plans_of_rounds(model, config, blocks_NT, spec, targets, rank, pins):
+    for plan in plans_of_rounds(model, config, blocks_NT, spec, targets, rank, pins, documents_NT):
         plans.append(plan)
         progress.step("plan", len(plans), rank.rounds)
     return plans[-1]
@@ -62,6 +64,7 @@ def plans_of_rounds(
     targets: Targets,
     rank: RankSpec,
     pins: Pins = NO_PINS,
+    documents_NT: np.ndarray | None = None,
 ) -> Iterator[Plan]:
     """Yield the plan after each round: each keeps a part of what the one before keeps, the last meets ``targets``.
 
@@ -73,7 +76,7 @@ def plans_of_rounds(
     for aim in aims(source, targets, rank.rounds):
         removed = (source.layers if plan is None else len(plan.layers)) - resized(source, aim).layers
         with as_cut(model, config, plan):
-            scores = score_model(model, blocks_NT, needed(spec, rank, removed))
+            scores = score_model(model, blocks_NT, needed(spec, rank, removed), documents_NT=documents_NT)
         plan = keep_best(scores if plan is None else Rest(scores, plan), source, aim, rank, pins)
         yield plan
 

@@ -12,8 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from core.specs import LOSSES, STATES
+
 METRICS = ("loss", "kl", "ce", "learning_rate", "grad_norm", "tokens_per_second")
-"""What a distillation step reports: three losses in nats a token, the rate, the gradient's norm, and the speed."""
+"""What every distillation step reports: three losses in nats a token, the rate, the gradient's norm, and the speed."""
+
+TERMS = (*LOSSES, *STATES, "ce")
+"""What a step may be learnt from; a step reports those that its run looks at."""
 
 KEEP_STEPS = 20_000
 """Steps held in memory; beyond twice as many, the curve is thinned to this, extremes kept."""
@@ -44,6 +49,8 @@ class Curves:
     """Metric -> a value for each of ``steps``, NaN where it was not reported."""
     heldout: dict[str, list[tuple[int, float, float]]] = field(default_factory=dict)
     """Domain -> (step, loss, KL to the teacher), in nats a token."""
+    samples: tuple[int, list[dict[str, str]]] | None = None
+    """Step of the latest continuations, and the prompts with their ``text``."""
     phases: dict[str, PhaseSpan] = field(default_factory=dict)
     recent: list[tuple[float, int]] = field(default_factory=list)
     """(time, units done) of the last few events of the present phase."""
@@ -70,6 +77,11 @@ class Curves:
         if len(self.steps) > 2 * KEEP_STEPS:
             self._thin()
         return self
+
+    @property
+    def terms(self) -> list[str]:
+        """Terms of the loss that the run looks at, in the order of ``TERMS``."""
+        return [name for name in TERMS if name in self.series and any(value == value for value in self.series[name])]
 
     def latest(self, metric: str) -> float | None:
         """The last reported value of a metric."""
@@ -103,12 +115,16 @@ class Curves:
             self._forget_from(done)
             self.steps.append(done)
             self.times.append(time)
-            for name in METRICS:
+            for name in (name for name in TERMS if name in event):
+                self.series.setdefault(name, [float("nan")] * (len(self.steps) - 1))
+            for name in self.series:
                 value = event.get(name)
                 self.series[name].append(float("nan") if value is None else float(value))
         for domain, measured in (event.get("heldout") or {}).items():
             earlier = [point for point in self.heldout.get(domain, []) if point[0] < done]
             self.heldout[domain] = [*earlier, (done, measured["loss"], measured.get("kl", float("nan")))]
+        if event.get("samples"):
+            self.samples = done, event["samples"]
 
     def _forget_from(self, step: int) -> None:
         """Drop what an earlier segment reported for ``step`` and what came after it."""

@@ -33,13 +33,28 @@ class Palette:
     teacher: str
     pruned: str
     distilled: str
+    terms: tuple[str, ...]
+    """Of curves that are told apart by dash too."""
 
 
-LIGHT = Palette(teacher="#1F2421", pruned="#D55E00", distilled="#0072B2")
-DARK = Palette(teacher="#ECEFEC", pruned="#E8833A", distilled="#56B4E9")
+LIGHT = Palette(
+    teacher="#1F2421", pruned="#D55E00", distilled="#0072B2", terms=("#0072B2", "#D55E00", "#009E73", "#A8568A", "#B07A00", "#1F2421")
+)
+DARK = Palette(
+    teacher="#ECEFEC", pruned="#E8833A", distilled="#56B4E9", terms=("#56B4E9", "#E8833A", "#2FBF94", "#DD9CC4", "#E6B34D", "#ECEFEC")
+)
 
 SHAPES = ("circle", "square", "diamond", "triangle-up")
 """A shape for each compared run."""
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+
+TERM_NAMES = {
+    "kl": "Forward KL", "reverse_kl": "Reverse KL", "jsd": "Jensen-Shannon", "skew_kl": "Skewed KL", "mse": "Squared error of logits", "cosine": "Cosine of probabilities",
+    "top_k": "Forward KL, top k", "sampled": "Forward KL, sampled", "ce": "Cross-entropy", "output": "Block output", "input": "MLP input", "embedding": "Embedding",
+    "attention": "Attention relations",
+}  # fmt: skip
+"""Term of the loss -> what people read."""
 
 ROLES = {"teacher": "Teacher", "pruned": "Pruned, not retrained", "distilled": "Distilled"}
 """Name in results.json -> what people read."""
@@ -76,6 +91,24 @@ def training_picture(
     figure.update_yaxes(type="log" if log else "linear", exponentformat="none")
     table = pd.DataFrame({"step": steps[raw], "KL, nats": values[raw], "smoothed, nats": bold[raw]})
     return Picture(figure=figure, alt=_training_takeaway(steps, bold), table=table)
+
+
+def terms_picture(curves: Curves, *, log: bool = True, smoothing: float = 0.6, palette: Palette = LIGHT) -> Picture:
+    """Every term of the loss at every step, smoothed, each with a colour and a dash of its own."""
+    steps = np.array(curves.steps, dtype=int)
+    figure = _figure(x="step", y="value a token")
+    table: dict[str, Any] = {"step": steps}
+    for i, name in enumerate(curves.terms):
+        values = smooth(np.array(curves.series[name], dtype=float), smoothing)
+        kept = extremes(values, MAX_POINTS)
+        figure.add_scatter(
+            x=steps[kept], y=values[kept], name=TERM_NAMES[name], mode="lines" if len(steps) > 1 else "markers",
+            line={"width": 2, "dash": DASHES[i % len(DASHES)], "color": palette.terms[i % len(palette.terms)]},
+        )  # fmt: skip
+        table[TERM_NAMES[name]] = values
+    figure.update_yaxes(type="log" if log else "linear", tickformat="~g", dtick="D2" if log else None)
+    ends = [f"{TERM_NAMES[name]} {curves.series[name][-1]:.3g}" for name in curves.terms]
+    return Picture(figure=figure, alt=f"Every term of the loss; at the last step {', '.join(ends)}.", table=pd.DataFrame(table))
 
 
 def heldout_picture(curves: Curves, references: References, *, estimated: bool = False, palette: Palette = LIGHT) -> Picture:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.plan.pins import NOUNS, pin_map
 from core.plan.plan import Plan, keep_masks
 from core.report import importance_figures, width_figures
 from core.report.picture import Picture
@@ -21,14 +22,16 @@ def importance_pictures(results: Mapping[str, Any], plan: Path) -> list[Picture]
     """
     try:
         scores, kept = store.load(results.get("scores") or ""), Plan.load(plan)
-        masks, dims, rank = keep_masks(kept), kept.dims, kept.rank
+        masks, dims, rank, pinned = keep_masks(kept), kept.dims, kept.rank, {axis: pin_map(kept.pins, kept.source, axis) for axis in NOUNS}
         shown = dict.fromkeys(("bi", "ppl" if scores.has("removal") else "bi", rank.depth))
         depths = {name: scores.importance("layers", replace(rank, depth=name), len(masks["layers"]) - dims.layers) for name in shown}
         return [
-            importance_figures.layer_bars(depths, masks["layers"]),
-            importance_figures.head_map(scores.importance("heads", rank), masks["heads"], group=scores.dims.group),
-            width_figures.neuron_map(scores.importance("neurons", rank), dims.ffn, masks["layers"]),
-            width_figures.cut_curve(scores.importance("channels", rank), dims.hidden, "embedding channels"),
+            importance_figures.layer_bars(depths, masks["layers"], pinned_L=pinned["layers"]),
+            importance_figures.head_map(
+                scores.importance("heads", rank), masks["heads"], group=scores.dims.group, pinned_LH=pinned["heads"]
+            ),
+            width_figures.neuron_map(scores.importance("neurons", rank), dims.ffn, masks["layers"], pinned_LF=pinned["neurons"]),
+            width_figures.cut_curve(scores.importance("channels", rank), dims.hidden, "embedding channels", pinned_N=pinned["channels"]),
         ]
     except UserError:
         return []

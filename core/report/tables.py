@@ -22,7 +22,7 @@ VERBS = {
     "generate": "Ask",
 }
 
-TITLES = ROLES | {"model": "Model"}
+TITLES = {"teacher": ROLES["teacher"], "cut": "Cut, before repair"} | ROLES | {"model": "Model"}
 """Also that of a run that only evaluates."""
 
 Results = Mapping[str, Any]
@@ -35,7 +35,7 @@ def domains_of(results: Results) -> list[str]:
 
 
 def measured_roles(results: Results) -> list[str]:
-    """Which of teacher, pruned and distilled were measured."""
+    """Which of teacher, cut, pruned and distilled were measured."""
     return [role for role in TITLES if results.get(role)]
 
 
@@ -51,6 +51,7 @@ def model_rows(results: Results) -> list[dict[str, str]]:
             "decode": fmt.rate(_speed(results, role, "decode"), "tokens/s"),
         }
         for role in measured_roles(results)
+        if role != "cut"  # as large as the repaired one
     ]
 
 

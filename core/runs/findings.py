@@ -32,6 +32,10 @@ GLANCE_BLOCKS = 2
 """Held-out blocks of each text that are looked at during training; the full number is measured before and after."""
 
 
+SAMPLE_TOKENS = 24
+"""Tokens of a continuation during training: a second or so on a laptop."""
+
+
 def glance(run: Run, blocks: Blocks, progress: Progress) -> Callable[[nn.Module], dict[str, Any]]:
     """What is measured while the training goes on: loss and KL on a few held-out blocks of each text."""
     reference = references(run, None, progress, GLANCE_BLOCKS)
@@ -45,6 +49,20 @@ def glance(run: Run, blocks: Blocks, progress: Progress) -> Callable[[nn.Module]
         return {name: {"loss": values["loss_nats"], "kl": values["kl_nats"]} for name, values in found.items()}
 
     return look
+
+
+def speaking(run: Run) -> Callable[[nn.Module], list[dict[str, str]]] | None:
+    """Lets the student continue the first of the run's prompts while it learns, shortly; None if that is not wanted."""
+    prompts = run.spec.evaluate.prompts[: run.spec.distill.sample_prompts]
+    if not prompts:
+        return None
+    tokenizer, length = load_tokenizer(resolve(run.spec.model)), min(SAMPLE_TOKENS, run.spec.evaluate.max_new_tokens)
+
+    def speak(student: Any) -> list[dict[str, str]]:
+        answers = continue_prompts(student, tokenizer, prompts, length)
+        return [{"prompt": prompt, "text": text} for prompt, text in zip(prompts, answers, strict=True)]
+
+    return speak
 
 
 def blocks_of(run: Run, progress: Progress) -> Blocks:

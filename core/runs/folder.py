@@ -65,7 +65,7 @@ class Run:
             data = None
         if not isinstance(data, dict):
             raise UserError(f"{self.path / 'spec.json'} does not hold a spec, which is a JSON object. Start the run anew.")
-        return RunSpec.from_dict(data)
+        return RunSpec.from_dict({"repair": {"method": "none"}} | data)  # what runs did before there was repair
 
     def status(self) -> Status:
         """Return how the run stands: the worker's last word, put right where the lock contradicts it.
@@ -183,7 +183,7 @@ class Run:
 
     def discard_weights(self) -> None:
         """Remove the checkpoints and the finished model; spec, events and plan stay."""
-        for name in ("checkpoints", "model"):
+        for name in ("checkpoints", "teacher-checkpoints", "teacher", "model"):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def require(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.data.blocks import build
+from core.distill.matching import conflicts
 from core.distill.trainer import distill
 from core.distill.watch import Measure
 from core.errors import UserError
@@ -24,6 +25,7 @@ from core.plan.plan import Plan, make_plan, plan_problems
 from core.progress import Progress, Silent
 from core.prune.card import model_card, results_table
 from core.prune.export import prune_checkpoint
+from core.prune.repair.repair import repair_checkpoint
 from core.prune.rounds import plan_in_rounds
 from core.report.html import write_report
 from core.runs import machine
@@ -39,6 +41,7 @@ from core.runs.findings import (
     measure_all,
     recovered,
     references,
+    speaking,
     teacher_of,
     update_results,
 )  # fmt: skip
@@ -63,6 +66,9 @@ def preflight(run: Run, progress: Progress) -> None:
         found += criterion_problems(
             spec.rank, spec.score, removed=dims_of(config).layers - (spec.targets.num_hidden_layers or dims_of(config).layers)
         )
+    if spec.kind == "distill":
+        teacher_layers = dims_of(read_config(str(teacher_of(run, progress)))).layers
+        found += conflicts(spec.distill, spec.targets.num_hidden_layers or dims_of(config).layers, teacher_layers)
     if spec.kind == "family":
         found += check_stages(config, spec)
     if spec.teacher and load_tokenizer(teacher_of(run, progress)).get_vocab() != load_tokenizer(folder).get_vocab():
@@ -120,7 +126,15 @@ def plan_step(run: Run, progress: Progress) -> None:
         if spec.rank.rounds > 1:
             model, blocks = load_model(folder, pick(spec.device)), blocks_of(run, progress)
             plan = plan_in_rounds(
-                model, full_config(folder), blocks.calibration_NT, spec.score, spec.targets, spec.rank, progress, spec.pins
+                model,
+                full_config(folder),
+                blocks.calibration_NT,
+                spec.score,
+                spec.targets,
+                spec.rank,
+                progress,
+                spec.pins,
+                blocks.calibration_documents_NT,
             )
         else:
             plan = make_plan(load_scores(run.results()["scores"]), full_config(folder), spec.targets, spec.rank, spec.pins)
@@ -129,27 +143,42 @@ def plan_step(run: Run, progress: Progress) -> None:
 
 
 def prune_step(run: Run, progress: Progress) -> None:
-    """Cut."""
-    if not (run.path / "pruned").exists():
-        prune_checkpoint(
-            resolve(run.spec.model, progress), Plan.load(run.path / "plan.npz"), run.path / "pruned", run.spec.to_dict(), progress
-        )
+    """Cut. What will be repaired is cut too, so that the repair's effect can be measured."""
+    target = run.path / ("pruned" if run.spec.repair.method == "none" else "cut")
+    if not (run.path / "pruned").exists() and not target.exists():
+        prune_checkpoint(resolve(run.spec.model, progress), Plan.load(run.path / "plan.npz"), target, run.spec.to_dict(), progress)
     progress.step("prune", 1, 1)
 
 
+def repair_step(run: Run, progress: Progress) -> None:
+    """Cut once more, this time with the surviving weights fitted to the uncut model."""
+    spec = run.spec
+    if not (run.path / "pruned").exists():
+        folder, blocks, plan = resolve(spec.model, progress), blocks_of(run, progress), Plan.load(run.path / "plan.npz")
+        done = repair_checkpoint(
+            folder, plan, blocks.calibration_NT, spec.repair, run.path / "pruned", spec.to_dict(), progress, pick(spec.device)
+        )
+        update_results(run, repair=done)
+    progress.step("repair", 1, 1)
+
+
 def measure_step(run: Run, progress: Progress) -> None:
-    """Measure the teacher and the pruned model before any training."""
+    """Measure the teacher and the pruned model before any training; if it was repaired, also what it was before."""
     if "pruned" in run.results():
         return
     teacher, student = load(run, "teacher", progress), load(run, "pruned", progress)
     blocks, reference = blocks_of(run, progress), references(run, teacher, progress)
     found = {"teacher": describe(run, teacher), "pruned": describe(run, student)}
+    if (run.path / "cut").exists():
+        before = load(run, "cut", progress)
+        found["cut"] = describe(run, before) | {"heldout": measure_all(run, before, blocks, reference, progress)}
     for role, model in (("teacher", teacher), ("pruned", student)):
         found[role]["heldout"] = measure_all(run, model, blocks, reference, progress)
     if not run.spec.distill.steps or run.spec.kind == "prune":  # else speed is measured at the end, of all three models together
         add_speeds(found, {"teacher": teacher, "pruned": student}, run, progress)
-    glances = {role: first_losses(found[role]["heldout"]) for role in found}
+    glances = {role: first_losses(found[role]["heldout"]) for role in ("teacher", "pruned")}
     update_results(run, **found, glance=glances, machine=machine.describe(str(teacher.device)))
+    shutil.rmtree(run.path / "cut", ignore_errors=True)
     add_generations(run, {"teacher": teacher, "pruned": student})
 
 
@@ -174,7 +203,8 @@ def train(run: Run, progress: Progress, measure: Measure | None = None) -> None:
     spec = run.spec
     distill(
         run.path / "pruned", teacher_of(run, progress), blocks_of(run, progress).train_NT, spec.distill, run.path / "trained", progress=progress,
-        measure=measure, device=spec.device, checkpoints=run.path / "checkpoints", saving=run.saving,
+        measure=measure, sample=speaking(run) if measure else None, plan=None if spec.teacher else Plan.load(run.path / "plan.npz"),
+        device=spec.device, checkpoints=run.path / "checkpoints", saving=run.saving,
     )  # fmt: skip
 
 
@@ -201,8 +231,8 @@ def save_step(run: Run, progress: Progress) -> None:
         write_card(run, final, progress)
         if run.spec.output is not None:
             export(final, Path(run.spec.output).expanduser())
-    shutil.rmtree(run.path / "checkpoints", ignore_errors=True)
-    shutil.rmtree(run.path / "states", ignore_errors=True)
+    for name in ("checkpoints", "teacher-checkpoints", "teacher", "states"):
+        shutil.rmtree(run.path / name, ignore_errors=True)
     write_report(run, run.path / "report.html")
     progress.step("save", 1, 1)
 
@@ -276,7 +306,14 @@ def phase(name: str, step: Step) -> Step:
     return run_step
 
 
-CUT = (preflight, phase("score", score_step), phase("plan", plan_step), phase("prune", prune_step), phase("measure", measure_step))
+CUT = (
+    preflight,
+    phase("score", score_step),
+    phase("plan", plan_step),
+    phase("prune", prune_step),
+    phase("repair", repair_step),
+    phase("measure", measure_step),
+)
 STEPS: dict[str, tuple[Step, ...]] = {
     "score": (phase("score", score_step),),
     "prune": (*CUT, phase("save", save_step)),

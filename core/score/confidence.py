@@ -4,6 +4,7 @@ Every shard is left out in turn (the jackknife: Efron, 1979): how much a unit's 
 whose interval of two standard errors reaches over the cut might as well be on the other side of it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -45,13 +46,48 @@ class Confidence:
     stability: float
     """Mean Spearman correlation between the rankings of single shards, in [-1, 1]: how far another text of a shard's length agrees."""
 
+    def may_stay(self, kept_count: int) -> np.ndarray:
+        """Units whose interval reaches above the cut, ``[R, U]`` bool."""
+        return self.low_RU <= kept_count
+
+    def may_go(self, kept_count: int) -> np.ndarray:
+        """Units whose interval reaches below the cut, ``[R, U]`` bool."""
+        return self.high_RU >= kept_count + 1
+
     def undecided(self, kept_count: int) -> np.ndarray:
         """Units whose interval reaches over the cut, ``[R, U]`` bool."""
-        return (self.low_RU <= kept_count) & (self.high_RU >= kept_count + 1)
+        return self.may_stay(kept_count) & self.may_go(kept_count)
 
 
-def confidence(scores: Sharded, axis: str, rank: RankSpec, removed: int = 1) -> Confidence:
+def undecided_heads(scores: Sharded, rank: RankSpec, groups: int, kept_groups: int, kept_of_group: int) -> np.ndarray:
+    """Heads that might as well be on the other side of a cut by groups, ``[L, H]`` bool.
+
+    The cut takes the best heads of each key-value head's group, and the groups whose best sum highest (``core.plan.plan.top_heads``): a head stays
+    if both say so. What counts is therefore its rank inside its group, and its group's among the groups.
+
+    Raises:
+        UserError: see ``confidence``.
+    """
+
+    def inside(values_LH: np.ndarray) -> np.ndarray:
+        return values_LH.reshape(len(values_LH) * groups, -1)
+
+    def strengths(values_LH: np.ndarray) -> np.ndarray:
+        return np.sort(inside(values_LH), axis=1)[:, -kept_of_group:].sum(1).reshape(len(values_LH), groups)
+
+    within, among = (confidence(scores, "heads", rank, of=of) for of in (inside, strengths))
+    may_stay = within.may_stay(kept_of_group) & among.may_stay(kept_groups).reshape(-1, 1)
+    may_go = within.may_go(kept_of_group) | among.may_go(kept_groups).reshape(-1, 1)
+    return (may_stay & may_go).reshape(len(among.rank_RU), -1)
+
+
+def confidence(
+    scores: Sharded, axis: str, rank: RankSpec, removed: int = 1, of: Callable[[np.ndarray], np.ndarray] | None = None
+) -> Confidence:
     """Rank intervals and stability of a criterion.
+
+    Args:
+        of: makes the rows that are ranked from an axis' importance; the importance itself by default.
 
     Raises:
         UserError: the criterion cannot be computed from some shards alone, or there are fewer than two shards of it.
@@ -62,9 +98,10 @@ def confidence(scores: Sharded, axis: str, rank: RankSpec, removed: int = 1) -> 
         raise UserError(
             f"How sure {found.title.lower()} is cannot be told: it needs a criterion that is measured shard by shard, and two shards."
         )
-    single = [rows(_of(scores, (shard,), axis, rank, removed)) for shard in shards]
-    left_out = [ranks(rows(_of(scores, tuple(s for s in shards if s != shard), axis, rank, removed))) for shard in shards]
-    rank_RU, moved_SRU = ranks(rows(scores.importance(axis, rank, removed))), np.stack(left_out)
+    of = of or rows
+    single = [of(_of(scores, (shard,), axis, rank, removed)) for shard in shards]
+    left_out = [ranks(of(_of(scores, tuple(s for s in shards if s != shard), axis, rank, removed))) for shard in shards]
+    rank_RU, moved_SRU = ranks(of(scores.importance(axis, rank, removed))), np.stack(left_out)
     error_RU = np.sqrt((len(shards) - 1) * moved_SRU.var(axis=0))
     alike_SS = spearman_matrix(single)
     units = rank_RU.shape[1]

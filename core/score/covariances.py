@@ -20,13 +20,13 @@ import numpy as np
 import psutil
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from core.errors import UserError
 from core.model.dims import Config, dims_of
-from core.model.head import body
-from core.score.sites import modules_at, site_sizes, sites_of
+from core.score.batch import Batch
+from core.score.sites import COVARIED, covariance_bytes, modules_at, site_sizes, sites_of
 
-SITES = ("head_channels", "neurons", "channels")
 STRIPES = 8
 """A symmetric product is made in so many stripes, each without what lies below its diagonal block: 9/16 of the whole."""
 
@@ -43,14 +43,14 @@ class CovarianceAccumulator:
         self.sites, self.dims, self.tokens = sites_of(config), dims_of(config), 0
         sizes = site_sizes(config, self.dims)
         device = next(model.parameters()).device
-        check_memory(sum(places * units**2 for places, units in (sizes[site] for site in SITES)) * 4, device)
-        self.sums = {site: torch.zeros(sizes[site][0], sizes[site][1], sizes[site][1], device=device) for site in SITES}
+        check_memory(covariance_bytes(config), device)
+        self.sums = {site: torch.zeros(sizes[site][0], sizes[site][1], sizes[site][1], device=device) for site in COVARIED}
 
-    def feed(self, model: nn.Module, ids_BT: Tensor) -> None:
+    def feed(self, model: PreTrainedModel, batch: Batch) -> None:
         """Run the model's body over a batch of blocks and take its activations in."""
-        with self.hooks(model), torch.no_grad():
-            body(model)(ids_BT, use_cache=False)
-        self.tokens += ids_BT.numel()
+        with self.hooks(model, batch), torch.no_grad():
+            batch.states(model)
+        self.tokens += batch.tokens
 
     def covariance(self, site: str, place: int) -> Tensor:
         """``[C, C]`` float64, mean over tokens."""
@@ -58,14 +58,14 @@ class CovarianceAccumulator:
         return upper + upper.triu(1).T
 
     @contextlib.contextmanager
-    def hooks(self, model: nn.Module) -> Iterator[None]:
-        """Take in whatever runs through the model while the block lasts."""
+    def hooks(self, model: nn.Module, batch: Batch) -> Iterator[None]:
+        """Take in what runs through the model, which is to be ``batch``, while the block lasts."""
         handles = []
         for site, names in (("head_channels", self.sites.output_projections), ("neurons", self.sites.down_projections)):
             for sum_CC, module in zip(self.sums[site], modules_at(model, names), strict=True):
-                handles.append(module.register_forward_pre_hook(lambda _, args, sum_CC=sum_CC: add_gram(sum_CC, args[0].flatten(0, 1))))
+                handles.append(module.register_forward_pre_hook(lambda _, args, sum_CC=sum_CC: add_gram(sum_CC, batch.counting(args[0]))))
         for sum_CC, module in zip(self.sums["channels"], modules_at(model, self.sites.all_norms), strict=True):
-            handles.append(module.register_forward_hook(lambda _, args, output, sum_CC=sum_CC: add_gram(sum_CC, output.flatten(0, 1))))
+            handles.append(module.register_forward_hook(lambda _, args, output, sum_CC=sum_CC: add_gram(sum_CC, batch.counting(output))))
         try:
             yield
         finally:
@@ -95,7 +95,7 @@ def add_gram(sum_CC: Tensor, acts_NC: Tensor) -> None:
         sum_CC[start:stop, start:].addmm_(acts_NC[:, start:stop].T, acts_NC[:, start:])
 
 
-def covariance_scores(model: nn.Module, config: Config, batches: Iterable[Tensor], ridge: float) -> dict[str, np.ndarray]:
+def covariance_scores(model: PreTrainedModel, config: Config, batches: Iterable[Batch], ridge: float) -> dict[str, np.ndarray]:
     """All criteria of this module.
 
     Returns:
@@ -103,8 +103,8 @@ def covariance_scores(model: nn.Module, config: Config, batches: Iterable[Tensor
         Sites of channels are summed after each was divided by the output's whole energy there, so that no layer outweighs the others.
     """
     accumulator = CovarianceAccumulator(model, config)
-    for ids_BT in batches:
-        accumulator.feed(model, ids_BT)
+    for batch in batches:
+        accumulator.feed(model, batch)
     sites, width = accumulator.sites, accumulator.dims.head_dim
     parts = {
         "heads": [_scores_at(accumulator, model, "head_channels", i, (name,), ridge, width) for i, name in enumerate(sites.output_projections)],

@@ -15,14 +15,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from core.model.head import body, head_weight, log_partition, logits_in_chunks, strips
+from core.model.head import head_weight, log_partition, logits_in_chunks, strips
+from core.score.batch import Batch
 from core.score.sites import Sites, modules_at, sites_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Damage:
-    """What a model that lacks some layers does, mean over a batch's next tokens."""
+    """What a model that lacks some layers does, mean over a batch's next tokens (of the same document)."""
 
     loss: float
     """Cross-entropy, nats a token."""
@@ -43,11 +45,11 @@ class Prefix:
 class Remover:
     """A batch of blocks in a model that loses layers: what each loss would cost, and the state after it."""
 
-    def __init__(self, model: nn.Module, config: dict[str, Any], ids_BT: Tensor) -> None:
-        self.model, self.sites, self.ids_BT = model, sites_of(config), ids_BT
+    def __init__(self, model: PreTrainedModel, config: dict[str, Any], batch: Batch) -> None:
+        self.model, self.sites, self.batch = model, sites_of(config), batch
         self.head_VD = head_weight(model)
         with torch.no_grad():
-            prefix = run_prefix(model, self.sites, ids_BT)
+            prefix = run_prefix(model, self.sites, batch)
             self.arguments, self.entered = prefix.arguments, prefix.entered
             self.present = list(range(len(prefix.arguments)))
             """The layers that are still there; ``entered`` holds what enters each, and last what leaves the last."""
@@ -69,6 +71,10 @@ class Remover:
             for layer in self.present[place:]:
                 self.entered.append(self._run(layer, self.entered[-1]))
 
+    def angles(self) -> Tensor:
+        """Angles between what enters the layers, see ``angles_between``."""
+        return angles_between([self.batch.counting(state_BTD) for state_BTD in self.entered])
+
     def _run(self, layer: int, hidden_BTD: Tensor) -> Tensor:
         output = self.model.get_submodule(self.sites.layers[layer])(hidden_BTD, **self.arguments[layer])
         return output[0] if isinstance(output, tuple) else output
@@ -83,7 +89,7 @@ class Remover:
 
     def _judge_whole(self, hidden_ND: Tensor) -> Damage:
         """The uncut model's own loss; keeps what the others are compared with."""
-        targets_N = self.ids_BT[:, 1:].flatten()
+        targets_N = self.batch.ids_BT[:, 1:][self.batch.predicts]
         self._target_ND, self._expected_ND = self.head_VD[targets_N], torch.empty_like(hidden_ND)
         partition_N = torch.empty(len(hidden_ND), dtype=torch.float32, device=hidden_ND.device)
         for rows, logits_CV in logits_in_chunks(hidden_ND, self.head_VD):
@@ -93,8 +99,8 @@ class Remover:
         return Damage(loss=(partition_N.cpu().double() - _dot(hidden_ND, self._target_ND)).mean().item(), kl=0.0)
 
     def _normed(self, hidden_BTD: Tensor) -> Tensor:
-        """Final hidden states ``[N, D]`` of the tokens that have a next one."""
-        return self.model.get_submodule(self.sites.final_norm)(hidden_BTD)[:, :-1].flatten(0, 1)
+        """Final hidden states ``[N, D]`` of the tokens that have a next one to predict."""
+        return self.model.get_submodule(self.sites.final_norm)(hidden_BTD)[:, :-1][self.batch.predicts]
 
 
 def _dot(first_ND: Tensor, second_ND: Tensor) -> Tensor:
@@ -103,9 +109,9 @@ def _dot(first_ND: Tensor, second_ND: Tensor) -> Tensor:
     return (first_ND.to(wide) * second_ND.to(wide)).sum(1).cpu().double()
 
 
-def losses_without(model: nn.Module, config: dict[str, Any], ids_BT: Tensor) -> Iterator[Damage]:
+def losses_without(model: PreTrainedModel, config: dict[str, Any], batch: Batch) -> Iterator[Damage]:
     """Yield the uncut model's loss, then the damage without layer 0, 1, ..."""
-    remover = Remover(model, config, ids_BT)
+    remover = Remover(model, config, batch)
     yield remover.whole
     for i in range(len(remover.present)):
         yield remover.without(i)
@@ -129,15 +135,18 @@ def greedy_removal(removers: list[Remover], told: Callable[[int, float], None]) 
             remover.remove(best)
 
 
-def angles_between(entered: list[Tensor]) -> Tensor:
+def angles_between(depths: list[Tensor]) -> Tensor:
     """Angular distance between the residual stream at depth i and at depth j, arccos(cos) / pi, mean over tokens: ``[L + 1, L + 1]``.
 
     Gromov et al., arXiv 2403.17887, equation 7, over all tokens instead of the last one: a block of calibration text has no
     last token that is like a prompt's.
+
+    Args:
+        depths: the stream ``[N, D]`` of all tokens that count, at every depth.
     """
-    total = torch.zeros(len(entered), len(entered), dtype=torch.float64)
+    total = torch.zeros(len(depths), len(depths), dtype=torch.float64)
     tokens = 0
-    for parts in zip(*(state.flatten(0, 1).split(64) for state in entered), strict=True):
+    for parts in zip(*(state_ND.split(64) for state_ND in depths), strict=True):
         states_NSD = torch.stack(parts, dim=1).float()
         states_NSD = nn.functional.normalize(states_NSD, dim=-1)
         cosine_NSS = (states_NSD @ states_NSD.transpose(1, 2)).clamp(-1, 1)
@@ -146,7 +155,7 @@ def angles_between(entered: list[Tensor]) -> Tensor:
     return total / tokens
 
 
-def run_prefix(model: nn.Module, sites: Sites, ids_BT: Tensor) -> Prefix:
+def run_prefix(model: PreTrainedModel, sites: Sites, batch: Batch) -> Prefix:
     """Run the body once and keep what entered every layer."""
     entered: list[Tensor] = []
     arguments: list[dict[str, Any]] = []
@@ -158,7 +167,7 @@ def run_prefix(model: nn.Module, sites: Sites, ids_BT: Tensor) -> Prefix:
     handles = [layer.register_forward_pre_hook(entering, with_kwargs=True) for layer in modules_at(model, sites.layers)]
     handles.append(model.get_submodule(sites.final_norm).register_forward_pre_hook(lambda _, args: entered.append(args[0])))
     try:
-        body(model)(ids_BT, use_cache=False)
+        batch.states(model)
     finally:
         for handle in handles:
             handle.remove()

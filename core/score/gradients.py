@@ -13,31 +13,34 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from core.errors import UserError
 from core.model.dims import Config, dims_of
-from core.model.head import body, head_weight, log_partition, logits_in_chunks
+from core.model.head import head_weight, log_partition, logits_in_chunks
+from core.score.batch import Batch
 from core.score.sites import modules_at, site_sizes, sites_of
 
 SITES = ("heads", "neurons", "channels")
 
 
-def gate_gradients(model: nn.Module, config: Config, ids_BT: Tensor) -> dict[str, Tensor]:
+def gate_gradients(model: PreTrainedModel, config: Config, batch: Batch) -> dict[str, Tensor]:
     """Derivative of every block's loss to every gate, float64 on the CPU: heads ``[B, L, H]``, neurons ``[B, L, F]``, channels ``[B, 1, D]``.
 
-    A channel's gate stands at the output of every normalisation inside the layers. The loss is the mean over a block's next tokens.
+    A channel's gate stands at the output of every normalisation inside the layers. The loss is the mean over a block's next tokens
+    (of the same document). Padding gets no gradient: nothing that is predicted looks at it.
 
     Raises:
         UserError: the weights are quantised, so nothing can be differentiated.
     """
     check_differentiable(model)
-    gates = make_gates(model, config, len(ids_BT))
+    gates = make_gates(model, config, len(batch.ids_BT))
     frozen = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.requires_grad_(False)
     try:
         with _hung_in(model, config, gates), torch.enable_grad():
-            hidden_BTD = body(model)(ids_BT, use_cache=False).last_hidden_state
-            hidden_BTD.backward(loss_gradient(hidden_BTD.detach(), head_weight(model), ids_BT))
+            hidden_BTD = batch.states(model)
+            hidden_BTD.backward(loss_gradient(hidden_BTD.detach(), head_weight(model), batch))
     finally:
         for parameter, before in frozen:
             parameter.requires_grad_(before)
@@ -99,27 +102,28 @@ def _gate_input(gate_BU: Tensor, width: int) -> Callable[..., Any]:
 
 
 @torch.no_grad()
-def loss_gradient(hidden_BTD: Tensor, weight_VD: Tensor, ids_BT: Tensor) -> Tensor:
+def loss_gradient(hidden_BTD: Tensor, weight_VD: Tensor, batch: Batch) -> Tensor:
     """Gradient of every block's mean next-token loss to its final hidden states ``[B, T, D]``, a few tokens' logits at a time."""
     gradient_BTD = torch.zeros_like(hidden_BTD)
-    hidden_ND, targets_N = hidden_BTD[:, :-1].flatten(0, 1), ids_BT[:, 1:].flatten()
+    hidden_ND, targets_N = hidden_BTD[:, :-1][batch.predicts], batch.ids_BT[:, 1:][batch.predicts]
     partition_N = log_partition(hidden_ND, weight_VD)
     found_ND = torch.empty_like(hidden_ND)
     for rows, logits_CV in logits_in_chunks(hidden_ND, weight_VD):
         error_CV = (logits_CV.float() - partition_N[rows, None]).exp_()
         error_CV[torch.arange(len(error_CV)), targets_N[rows]] -= 1
         found_ND[rows] = error_CV.to(weight_VD.dtype) @ weight_VD
-    gradient_BTD[:, :-1] = found_ND.view(len(ids_BT), -1, hidden_BTD.shape[2]) / (ids_BT.shape[1] - 1)
+    gradient_BTD[:, :-1][batch.predicts] = found_ND
+    gradient_BTD /= batch.predicts.sum(1)[:, None, None]
     return gradient_BTD
 
 
-def gradient_sums(model: nn.Module, config: Config, batches: Iterator[Tensor]) -> dict[str, np.ndarray]:
+def gradient_sums(model: PreTrainedModel, config: Config, batches: Iterator[Batch]) -> dict[str, np.ndarray]:
     """Mean over blocks of the gates' derivatives, absolute and squared: ``taylor.SITE`` and ``fisher.SITE``."""
     sums: dict[str, Any] = {}
     count = 0
-    for ids_BT in batches:
-        for site, gradient_BSU in gate_gradients(model, config, ids_BT).items():
+    for batch in batches:
+        for site, gradient_BSU in gate_gradients(model, config, batch).items():
             for name, values_BSU in (("taylor", gradient_BSU.abs()), ("fisher", gradient_BSU.square())):
                 sums[f"{name}.{site}"] = sums.get(f"{name}.{site}", 0.0) + values_BSU.sum(0).numpy()
-        count += len(ids_BT)
+        count += len(batch.ids_BT)
     return {name: total / count for name, total in sums.items()} | {"count": np.array(count)}

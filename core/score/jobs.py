@@ -10,8 +10,9 @@ from transformers import PreTrainedModel
 
 from core.errors import UserError
 from core.model.dims import Dims, dims_of
+from core.score.batch import Batch
 from core.score.covariances import covariance_scores
-from core.score.depth import Remover, angles_between, greedy_removal
+from core.score.depth import Remover, greedy_removal
 from core.score.gradients import gradient_sums
 from core.score.weights import weight_norms
 from core.score.width import SITES, WidthAccumulator
@@ -29,6 +30,8 @@ class Task:
     model: PreTrainedModel
     blocks_NT: np.ndarray
     spec: ScoreSpec
+    documents_NT: np.ndarray | None = None
+    """Which document each token belongs to (``core.data.pack.Packed``); None if every block is one."""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -40,19 +43,23 @@ class Task:
         """The model's dimensions."""
         return dims_of(self.config)
 
-    def shard(self, number: int, limit: int | None = None) -> np.ndarray:
-        """The blocks of one shard; ``limit`` bounds the blocks that are dealt out."""
-        return self.blocks_NT[:limit][number :: self.spec.shards]
+    def shard(self, number: int, limit: int | None = None) -> range:
+        """Places of the blocks of one shard; ``limit`` bounds the blocks that are dealt out."""
+        return range(len(self.blocks_NT))[:limit][number :: self.spec.shards]
 
-    def judged(self) -> np.ndarray:
-        """The blocks on which losses are measured."""
-        return self.blocks_NT[: self.spec.ppl_blocks]
+    def judged(self) -> range:
+        """Places of the blocks on which losses are measured."""
+        return range(len(self.blocks_NT))[: self.spec.ppl_blocks]
 
-    def batches(self, blocks_NT: np.ndarray, size: int | None = None) -> Iterator[torch.Tensor]:
-        """Batches of token blocks on the model's device."""
-        size = size or self.spec.batch_size
-        for start in range(0, len(blocks_NT), size):
-            yield torch.from_numpy(np.asarray(blocks_NT[start : start + size], dtype=np.int64)).to(self.model.device)
+    def batches(self, places: range) -> Iterator[Batch]:
+        """The blocks at these places on the model's device, a few at a time."""
+        for start in range(0, len(places), self.spec.batch_size):
+            some = places[start : start + self.spec.batch_size]
+            isolated = self.documents_NT if self.spec.isolate_documents else None
+            yield Batch(self._tensor(self.blocks_NT, some), None if isolated is None else self._tensor(isolated, some))
+
+    def _tensor(self, rows_NT: np.ndarray, places: range) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(rows_NT[places.start : places.stop : places.step], dtype=np.int64)).to(self.model.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,28 +101,28 @@ def _weights(task: Task, _: int, tick: Tick) -> Arrays:
 def _activations(sites: tuple[str, ...]) -> Callable[[Task, int, Tick], Arrays]:
     def compute(task: Task, shard: int, tick: Tick) -> Arrays:
         accumulator = WidthAccumulator(task.config, sites)
-        for ids_BT in task.batches(task.shard(shard)):
-            accumulator.feed(task.model, ids_BT)
-            tick(len(ids_BT))
+        for batch in task.batches(task.shard(shard)):
+            accumulator.feed(task.model, batch)
+            tick(len(batch.ids_BT))
         return accumulator.arrays()
 
     return compute
 
 
 def _gradients(task: Task, shard: int, tick: Tick) -> Arrays:
-    def batches() -> Iterator[torch.Tensor]:
-        for ids_BT in task.batches(task.shard(shard, task.spec.gradient_blocks)):
-            yield ids_BT
-            tick(3 * len(ids_BT))
+    def batches() -> Iterator[Batch]:
+        for batch in task.batches(task.shard(shard, task.spec.gradient_blocks)):
+            yield batch
+            tick(3 * len(batch.ids_BT))
 
     return gradient_sums(task.model, task.config, batches())
 
 
 def _covariances(task: Task, _: int, tick: Tick) -> Arrays:
-    def batches() -> Iterator[torch.Tensor]:
-        for ids_BT in task.batches(task.blocks_NT):
-            yield ids_BT
-            tick(2 * len(ids_BT))
+    def batches() -> Iterator[Batch]:
+        for batch in task.batches(range(len(task.blocks_NT))):
+            yield batch
+            tick(2 * len(batch.ids_BT))
 
     return covariance_scores(task.model, task.config, batches(), task.spec.ridge)
 
@@ -127,7 +134,7 @@ def _removal(task: Task, block: int, tick: Tick) -> Arrays:
         damages.append(remover.without(layer))
         tick(layer=layer, loss=damages[-1].loss)
     losses, kl = np.array([damage.loss for damage in damages]), np.array([damage.kl for damage in damages[1:]])
-    return {"losses": losses, "kl": kl, "angles": angles_between(remover.entered).numpy()}
+    return {"losses": losses, "kl": kl, "angles": remover.angles().numpy()}
 
 
 def _windows(task: Task, block: int, tick: Tick) -> Arrays:

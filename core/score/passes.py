@@ -23,33 +23,36 @@ class Pass:
     """What to ask for to have it."""
 
 
+TEXT = ("isolate_documents",)
+"""Settings of every pass over the text."""
+
 PASSES = {
     item.name: item
     for item in (
         Pass(name="weights", title="Norms of the weights", settings=(), wanted=lambda _: True, advice=""),
-        Pass(name="activations", title="Activations", settings=("shards",), wanted=lambda _: True, advice=""),
+        Pass(name="activations", title="Activations", settings=(*TEXT, "shards"), wanted=lambda _: True, advice=""),
         Pass(
-            name="pre_activations", title="Neurons before their activation", settings=("shards",),
+            name="pre_activations", title="Neurons before their activation", settings=(*TEXT, "shards"),
             wanted=lambda spec: spec.pre_activation, advice="with pre_activation",
         ),
         Pass(
-            name="gradients", title="Gradients", settings=("shards", "gradient_blocks"),
+            name="gradients", title="Gradients", settings=(*TEXT, "shards", "gradient_blocks"),
             wanted=lambda spec: spec.gradient_blocks > 0, advice="with gradient_blocks above 0",
         ),
         Pass(
-            name="covariances", title="Covariances", settings=("ridge",),
+            name="covariances", title="Covariances", settings=(*TEXT, "ridge"),
             wanted=lambda spec: spec.covariances, advice="with covariances",
         ),
         Pass(
-            name="removal", title="Loss without each layer", settings=("ppl_blocks",),
+            name="removal", title="Loss without each layer", settings=(*TEXT, "ppl_blocks"),
             wanted=lambda spec: spec.ppl_blocks > 0, advice="with ppl_blocks above 0",
         ),
         Pass(
-            name="windows", title="Loss without runs of layers", settings=("ppl_blocks", "windows"),
+            name="windows", title="Loss without runs of layers", settings=(*TEXT, "ppl_blocks", "windows"),
             wanted=lambda spec: bool(spec.windows), advice="with windows, the lengths of the runs",
         ),
         Pass(
-            name="greedy", title="Layers removed one by one", settings=("ppl_blocks", "greedy"),
+            name="greedy", title="Layers removed one by one", settings=(*TEXT, "ppl_blocks", "greedy"),
             wanted=lambda spec: spec.greedy > 0, advice="with greedy, the number of layers to remove",
         ),
     )

@@ -35,7 +35,7 @@ def score(folder: Path, blocks: Blocks, spec: ScoreSpec, progress: Progress, dev
         UserError: too few blocks, the model does not fit its family's map, or its activations are not finite.
         Stopped: the user asked for it.
     """
-    model_name, text = fingerprint(folder), blocks.meta["sets"]["calibration"]["sha256"]
+    model_name, text = fingerprint(folder), blocks.meta["sets"]["calibration"]["fingerprint"]
     stored = find(model_name, text, spec)
     meet()  # whoever comes late must not find what another has saved meanwhile, and go on alone
     if stored:
@@ -47,7 +47,7 @@ def score(folder: Path, blocks: Blocks, spec: ScoreSpec, progress: Progress, dev
     if todo:
         model = load_model(folder, pick(device))
         check_map(model)
-        _compute_all(Task(model, blocks.calibration_NT, spec), todo, keys, progress)
+        _compute_all(Task(model, blocks.calibration_NT, spec, blocks.calibration_documents_NT), todo, keys, progress)
     key = score_key(model_name, text, spec)
     if place()[0] == 0:
         passes = {item: read_arrays(pass_file(found), "Delete it and score again.") for item, found in keys.items()}
@@ -57,14 +57,19 @@ def score(folder: Path, blocks: Blocks, spec: ScoreSpec, progress: Progress, dev
     return load(key)
 
 
-def score_model(model: PreTrainedModel, blocks_NT: np.ndarray, spec: ScoreSpec, progress: Progress | None = None) -> Scores:
+def score_model(
+    model: PreTrainedModel, blocks_NT: np.ndarray, spec: ScoreSpec, progress: Progress | None = None, documents_NT: np.ndarray | None = None
+) -> Scores:
     """Score a loaded model in memory; nothing is stored.
+
+    Args:
+        documents_NT: which document each token belongs to, see ``core.data.pack.Packed``; None if every block is one.
 
     Raises:
         UserError: see ``score``.
     """
     check_blocks(blocks_NT, spec)
-    task, done, tick = Task(model, blocks_NT, spec), {}, _ticker(progress or Silent(), 0, {})
+    task, done, tick = Task(model, blocks_NT, spec, documents_NT), {}, _ticker(progress or Silent(), 0, {})
     for item in wanted(spec):
         job = JOBS[item.name]
         done[item.name] = job.join([job.measure(task, unit, tick) for unit in range(job.units(task))])

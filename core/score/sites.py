@@ -5,10 +5,15 @@ channels are seen at the output of every normalisation inside the layers (the fi
 """
 
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from core.model.dims import Axis, Config, Dims, dims_of, layer_axes, outer_axes
+
+if TYPE_CHECKING:  # the dashboard asks for sizes, and imports no torch
+    from torch import nn
+
+COVARIED = ("head_channels", "neurons", "channels")
+"""Sites whose units' covariances are measured."""
 
 READS_HEADS: tuple[Axis, ...] = (("hidden",), ("q",))
 READS_NEURONS: tuple[Axis, ...] = (("hidden",), ("ffn",))
@@ -79,7 +84,7 @@ def _layer_module(tensors: dict[str, tuple[Axis, ...]]) -> str:
     return ".".join(paths[0][:shared])
 
 
-def modules_at(model: nn.Module, names: tuple[str, ...]) -> list[nn.Module]:
+def modules_at(model: "nn.Module", names: tuple[str, ...]) -> "list[nn.Module]":
     """The modules of these names."""
     return [model.get_submodule(name) for name in names]
 
@@ -96,3 +101,9 @@ def site_sizes(config: Config, dims: Dims) -> dict[str, tuple[int, int]]:
         "heads": (layers, dims.heads), "head_channels": (layers, dims.heads * dims.head_dim), "neurons": (layers, dims.ffn),
         "gates": (layers, dims.ffn), "channels": (num_norms(config), dims.hidden),
     }  # fmt: skip
+
+
+def covariance_bytes(config: Config) -> int:
+    """Memory of the covariances of a model: a square of float32 at every place."""
+    sizes = site_sizes(config, dims_of(config))
+    return 4 * sum(places * units**2 for places, units in (sizes[site] for site in COVARIED))

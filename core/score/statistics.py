@@ -26,7 +26,7 @@ class TokenStatistics:
             keep_BT: False for tokens that do not count (padding); None if all do.
         """
         if keep_BT is not None:
-            found = [self(acts_TC[keep_T.bool()][None]) for acts_TC, keep_T in zip(acts_BTC, keep_BT, strict=True)]
+            found = [self(acts_TC[keep_T][None]) for acts_TC, keep_T in zip(acts_BTC, keep_BT, strict=True)]
             return torch.cat(found, dim=1)
         acts_BTC = acts_BTC.float() if acts_BTC.dtype != torch.float64 else acts_BTC
         tokens, spare_BTC = acts_BTC.shape[1], self._spare(acts_BTC)

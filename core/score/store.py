@@ -25,7 +25,7 @@ from core.score.passes import Pass, settings_of
 from core.specs import RankSpec, ScoreSpec
 from core.workspace import room
 
-VERSION = 2
+VERSION = 3
 """Raised whenever a formula or the layout changes, which renames every score and every pass."""
 
 
@@ -184,9 +184,9 @@ def all_scores() -> list[Scores]:
 
 
 def save_pass(key: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Store one pass; whole or not at all."""
+    """Store one pass; whole or not at all. Compression would save a seventh and make opening several times slower."""
     with replacing(pass_file(key)) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def save(key: str, passes: Mapping[str, str], dims: Dims, meta: Mapping[str, Any]) -> Scores:

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from core.errors import UserError
 from core.model.dims import Config, Dims, dims_of
-from core.model.head import body
 from core.score.aggregate import STATISTICS, merge
+from core.score.batch import Batch
 from core.score.sites import Sites, modules_at, site_sizes, sites_of
 from core.score.statistics import TokenStatistics
 
@@ -48,20 +49,17 @@ class WidthAccumulator:
         self._state: tuple[Tensor, Tensor] | None = None
         self._keep_BT: Tensor | None = None
 
-    def feed(self, model: nn.Module, ids_BT: Tensor, keep_BT: Tensor | None = None) -> None:
+    def feed(self, model: PreTrainedModel, batch: Batch) -> None:
         """Run the model's body over a batch of blocks and take its activations in.
-
-        Args:
-            keep_BT: the attention mask of a padded batch, True where a token counts; None if all do.
 
         Raises:
             UserError: an activation is not finite.
         """
         self._batch.clear()
-        self._keep_BT = keep_BT
+        self._keep_BT = batch.counts
         with self._hooks(model), torch.no_grad():
-            body(model)(ids_BT, attention_mask=keep_BT, use_cache=False)
-        before, seen = self.count, len(ids_BT)
+            batch.states(model)
+        before, seen = self.count, len(batch.ids_BT)
         for site, moments in self.moments.items():
             stats_SBC = np.stack([self._batch[site, place] for place in range(moments.shape[2])], axis=2)
             mean_SC = stats_SBC.mean(1)
@@ -125,7 +123,7 @@ class WidthAccumulator:
         if self._keep_BT is None:
             return values_BT.mean(1)
         keep_BT = self._keep_BT.cpu()
-        return torch.where(keep_BT.bool(), values_BT, 0).sum(1) / keep_BT.sum(1)
+        return torch.where(keep_BT, values_BT, 0).sum(1) / keep_BT.sum(1)
 
     def _take(self, site: str, place: int, name: str, acts_BTC: Tensor) -> None:
         """Reduce one site's activations over their tokens."""

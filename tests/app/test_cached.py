@@ -25,12 +25,12 @@ def test_scores_are_found_by_the_calibration_tokens_themselves(tmp_path: Path) -
     model, text = save_tiny(tmp_path / "model"), write_text(tmp_path / "text.txt", 40, 0)
     data = DataSpec(text=TextSpec(source=str(text)), elsewhere=(), seq_len=32, calibration_blocks=4, train_blocks=8, heldout_blocks=3)
     draft = Draft(model=str(model), data=data)
-    calibration = blocks.build(data, model).meta["sets"]["calibration"]["sha256"]
+    calibration = blocks.build(data, model).meta["sets"]["calibration"]["fingerprint"]
     key = store.score_key(fingerprint(model), calibration, draft.score)
     meta = {"created": 0.0, "model_fingerprint": fingerprint(model), "data": data.to_dict()}
     synthetic_scores(key, dims_of(tiny_config().to_dict()), draft.score, meta=meta)
     more_training = dataclasses.replace(draft, data=dataclasses.replace(data, train_blocks=9))
-    assert blocks.build(more_training.data, model).meta["sets"]["calibration"]["sha256"] == calibration
+    assert blocks.build(more_training.data, model).meta["sets"]["calibration"]["fingerprint"] == calibration
     for wanted in (draft, more_training):
         found = cached.find_scores(wanted)
         assert found is not None
@@ -70,7 +70,7 @@ def test_passes_that_are_made_are_known_whatever_else_is_asked_for(tmp_path: Pat
     data = DataSpec(text=TextSpec(source=str(text)), elsewhere=(), seq_len=32, calibration_blocks=4, train_blocks=8, heldout_blocks=3)
     draft = Draft(model=str(model), data=data, score=ScoreSpec(gradient_blocks=8))
     assert cached.made_passes(draft) == set()
-    calibration = blocks.build(data, model).meta["sets"]["calibration"]["sha256"]
+    calibration = blocks.build(data, model).meta["sets"]["calibration"]["fingerprint"]
     for name in ("weights", "activations", "removal"):
         store.save_pass(store.pass_key(fingerprint(model), calibration, PASSES[name], ScoreSpec()), {"seconds": np.array(2.0)})
     assert cached.made_passes(draft) == {"weights", "activations", "removal"}

@@ -103,6 +103,32 @@ def test_all_problems_stand_beside_the_form_and_nothing_can_start() -> None:
     assert at.button(key="start").disabled
 
 
+def test_what_is_learnt_from_stands_in_the_command_with_its_own_knob() -> None:
+    at = page(draft=draft_of(Targets(num_hidden_layers=20)))
+    at.selectbox(key="w_loss").set_value("skew_kl").run()
+    at.number_input(key="w_skew").set_value(0.2).run()
+    at.segmented_control(key="w_states_mode").set_value("Chosen").run()
+    at.multiselect(key="w_intermediate").set_value(["output", "attention"])
+    at.text_input(key="w_layer_map").set_value("3:4, 17:27").run()
+    command = at.code[0].value
+    for part in ("--loss skew_kl", "--skew 0.2", "--intermediate output --intermediate attention", "--layer-map 3:4 --layer-map 17:27"):
+        assert part in command
+    assert not at.error
+    at.text_input(key="w_layer_map").set_value("3:40").run()
+    assert any("Layer map: 3:40 is out of range" in error.value for error in at.error)
+
+
+def test_the_teachers_store_says_its_size_and_does_not_go_with_states() -> None:
+    at = page(draft=draft_of(Targets(num_hidden_layers=20)))
+    assert "Stored exactly it takes 70.8 MB on disk, at half size 35.4 MB." in said(at)
+    at.segmented_control(key="w_teacher_cache").set_value("float32").run()
+    assert "70.8 MB at most" in at.table[0].value.to_string()
+    assert at.code[0].value.endswith("--teacher-cache float32")
+    at.segmented_control(key="w_states_mode").set_value("As advised").run()
+    assert any(error.value.startswith("The teacher: keeps final states only") for error in at.error)
+    assert at.button(key="start").disabled
+
+
 def test_start_makes_one_run_and_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     launched: list[Run] = []
     monkeypatch.setattr(control, "launch", lambda run, **_: launched.append(run))

@@ -187,9 +187,9 @@ def test_heads_within_the_noise_are_dotted_and_counted(draft: Draft) -> None:
 
 def test_without_shards_of_a_criterion_nothing_is_said_to_be_sure(draft: Draft) -> None:
     at = open_page("importance", dataclasses.replace(draft, targets=CUT, rank=RankSpec(heads="magnitude")), view="Heads")
-    assert "cannot be told for this criterion" in said(at)
+    assert "How sure this cut is cannot be told, so nothing is marked" in said(at)
     assert all(trace.get("name") != "undecided" for trace in figure(at)["data"])
-    assert "within" not in {metric.label: metric.value for metric in at.metric}["Rank in its layer"]
+    assert not {metric.label: metric.delta for metric in at.metric}["Rank in its layer"]
 
 
 def test_a_chosen_head_tells_its_rank_interval_and_its_place_under_every_criterion(draft: Draft) -> None:
@@ -201,7 +201,8 @@ def test_a_chosen_head_tells_its_rank_interval_and_its_place_under_every_criteri
         rerun(at)
         low, high = math.ceil(sure.low_RU[0, head]), math.floor(sure.high_RU[0, head])
         reach = "sure" if low == high else f"within {low} to {high}"
-        assert {metric.label: metric.value for metric in at.metric}["Rank in its layer"] == f"{sure.rank_RU[0, head]}, {reach}"
+        rank = next(metric for metric in at.metric if metric.label == "Rank in its layer")
+        assert (rank.value, rank.delta) == (str(sure.rank_RU[0, head]), reach)
     assert low < high
     at.toggle(key="table_heads_profile").set_value(True)
     rerun(at)
@@ -317,6 +318,33 @@ def test_pins_that_cannot_be_met_are_told_and_can_be_cleared(draft: Draft) -> No
     rerun(at)
     assert not at.warning
     assert draft_in(at).pins == Pins()
+
+
+def test_a_draft_of_a_model_that_is_gone_says_so_and_leads_on() -> None:
+    at = open_page("importance", Draft(model="/nowhere/model"))
+    assert "/nowhere/model" in said(at)
+    assert at.button(key="to_model")
+    assert not charts(at)
+
+
+def test_scores_of_other_settings_are_offered_where_the_draft_has_none(draft: Draft) -> None:
+    other = dataclasses.replace(draft, score=ScoreSpec(shards=2))
+    at = open_page("importance", other)
+    assert "scored on" in said(at)
+    at.button(key=f"use_{store.all_scores()[0].key}").click()
+    rerun(at)
+    assert draft_in(at) == draft
+    assert charts(at)
+
+
+@pytest.mark.parametrize("view", ["Nonsense", "", "Heads<script>"])
+def test_a_view_that_does_not_exist_shows_the_first(draft: Draft, view: str) -> None:
+    assert "Block importance" in charts(open_page("importance", draft, view=view))[0]
+
+
+def test_sizes_out_of_range_in_a_linked_draft_are_told(draft: Draft) -> None:
+    at = open_page("importance", dataclasses.replace(draft, targets=Targets(num_hidden_layers=99)), view="Heads")
+    assert "99 is more than the model has (5)" in at.warning[0].value
 
 
 def values(numbers: Any) -> list[int]:

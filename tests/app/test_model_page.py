@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.state import Draft
+from core.data.blocks import build
 from core.files import write_json
 from core.model.cost import cost_of
 from core.report.format import count, size
@@ -14,6 +15,8 @@ from core.runs.folder import Run, create
 from core.runs.status import Status
 from core.specs import DataSpec, RunSpec, ScoreSpec, Targets, TextSpec
 from tests.app.ready import CONFIG, draft_in, make_model, make_scores, open_page, rerun, said
+from tests.tiny import save_tiny, tiny_tokenizer
+from tests.whole.conftest import write_text
 
 
 @pytest.fixture
@@ -215,3 +218,17 @@ def test_a_scoring_that_failed_says_why_and_can_be_tried_again(draft: Draft) -> 
     at = open_page("model", draft)
     assert "shorter than one block. Choose a longer text." in at.error[0].value
     assert at.button(key="compute_importance")
+
+
+def test_calibration_blocks_are_shown_token_by_token(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "model")
+    text = write_text(tmp_path / "text.txt", 6, 0)
+    data = DataSpec(text=TextSpec(source=str(text)), elsewhere=(), seq_len=32, calibration_blocks=3, train_blocks=2, heldout_blocks=1)
+    made = build(data, folder)
+    at = open_page("model", Draft(model=str(folder), data=data))
+    at.number_input(key="w_block").set_value(2)
+    rerun(at)
+    shown = next(code.value for code in at.code if "│" in code.value)
+    expected = tiny_tokenizer().decode(made.calibration_NT[1], skip_special_tokens=False)
+    assert shown.replace("│", "") == expected.replace("\n", "↵")
+    assert shown.count("│") == 31

@@ -125,3 +125,44 @@ def test_new_numbers_come_quickly(draft: Draft) -> None:
         rerun(at)
         seconds.append(time.perf_counter() - began)
     assert sorted(seconds)[2] < 1.0  # the bar of 0.3 s is measured by the bench on a quiet machine; this catches a model call
+
+
+def test_a_goal_moves_the_sliders_within_its_limit_and_undo_takes_it_back(draft: Draft) -> None:
+    at = open_page("targets", draft)
+    at.text_input(key="w_goal_at_most").set_value("75%")
+    rerun(at)
+    at.selectbox(key="w_goal_shape").set_value("balanced")
+    rerun(at)
+    assert "above the limit" in said(at)
+    at.button(key="goal_find").click()
+    rerun(at)
+    found = draft_in(at)
+    limit = 0.75 * cost_of(CONFIG).parameters
+    assert cost_of(CONFIG, resized(dims_of(CONFIG), found.targets)).parameters <= limit
+    assert found.targets.num_hidden_layers is not None
+    assert "below the limit" in said(at)
+    assert found.run_spec(kind="prune").goal.at_most == "", "the targets alone decide a run"
+
+
+@pytest.mark.parametrize(("at_most", "told"), [("many", "is not understood"), ("1%", "nearest")])
+def test_a_goal_that_cannot_be_met_is_told_and_moves_nothing(draft: Draft, at_most: str, told: str) -> None:
+    at = open_page("targets", draft)
+    at.text_input(key="w_goal_at_most").set_value(at_most)
+    rerun(at)
+    at.button(key="goal_find").click()
+    rerun(at)
+    assert told in said(at)
+    assert draft_in(at).targets == Targets()
+
+
+def test_advice_is_shown_where_it_applies_and_followed_by_a_click(draft: Draft) -> None:
+    at = open_page("targets", dataclasses.replace(draft, targets=Targets(num_hidden_layers=4)))
+    assert "rather than shallower" in said(at)
+    at.button(key="advice_loss_for_depth").click()
+    rerun(at)
+    assert draft_in(at).rank.depth == "ppl"
+    at.button(key="advice_width_before_depth").click()
+    rerun(at)
+    assert draft_in(at).targets.num_hidden_layers is None
+    assert draft_in(at).targets.intermediate_size is not None
+    assert "rather than shallower" not in said(at)

@@ -1,12 +1,17 @@
 """The main job in a browser, from the first page to the last, on a tiny model with real workers."""
 
+import dataclasses
 import re
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
+from app import cached
 from app.state import Draft
+from app.subject import subject_of
 from core.runs.folder import all_runs
+from core.specs import Targets
 from tests.app.ready import store_draft
 from tests.whole.conftest import World, world  # noqa: F401  (a fixture)
 
@@ -60,23 +65,41 @@ def test_the_whole_path_by_mouse(page: Page, address: str, world: World) -> None
     assert "distilled" in run.results()
 
 
-def test_a_click_on_a_head_shows_that_head(page: Page, address: str, world: World) -> None:  # noqa: F811
+def test_a_clicked_head_is_pinned_and_the_plan_follows_until_it_is_undone(page: Page, address: str, world: World) -> None:  # noqa: F811
     from core.runs import control
     from tests.whole.test_runs import finish
 
-    draft = draft_of(world)
+    draft = dataclasses.replace(draft_of(world), targets=Targets(num_attention_heads=2, num_key_value_heads=2))
     finish(control.start(draft.run_spec(kind="score")))
+    scores = cached.find_scores(draft)
+    assert scores is not None
+    cut_LH = ~subject_of(draft, cached.card(draft.model), scores).masks["heads"]
+    layer, head = np.argwhere(cut_LH)[-1].tolist()
+
     open_page(page, address, "importance", draft)
     page.get_by_role("radio", name="Heads").click()
-    chart = page.locator(".js-plotly-plot").first
-    expect(chart).to_be_visible()
+    chart = page.get_by_role("figure", name=re.compile("Importance of 6 heads"))
+    expect(chart.locator(".nsewdrag")).to_be_visible()
     settled(page)
     page.wait_for_timeout(1000)  # the chart is laid out once more when its fonts are there
-    box = chart.locator(".nsewdrag").first.bounding_box()
+    box = chart.locator(".nsewdrag").bounding_box()
     assert box is not None
-    page.mouse.click(box["x"] + box["width"] * 2.5 / 3, box["y"] + box["height"] * 4.5 / 6)
-    expect(page.get_by_label("Layer", exact=True)).to_have_value("2")
-    expect(page.get_by_label("Head", exact=True)).to_have_value("4")
+    L, H = cut_LH.shape
+    page.mouse.click(box["x"] + box["width"] * (layer + 0.5) / L, box["y"] + box["height"] * (head + 0.5) / H)
+    expect(page.get_by_label("Layer", exact=True)).to_have_value(str(layer))
+    expect(page.get_by_label("Head", exact=True)).to_have_value(str(head))
+    expect(page.get_by_text("pruned by the draft")).to_be_visible()
+    page.get_by_role("button", name="Pin to keep").click()
+    expect(page.get_by_text("kept by the draft")).to_be_visible()
+    expect(page.get_by_text(re.compile("1 pinned to stay"))).to_be_visible()
+    page.get_by_role("button", name=re.compile("^Undo")).click()
+    expect(page.get_by_text("pruned by the draft")).to_be_visible()
+
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] / H * 2 - 5, steps=4)
+    page.mouse.up()
+    expect(page.get_by_role("textbox", name="Selected heads")).to_have_value(", ".join(f"{layer}.0-1" for layer in range(L)))
 
 
 def test_the_criteria_are_compared_axis_by_axis(page: Page, address: str, world: World) -> None:  # noqa: F811

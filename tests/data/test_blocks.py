@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from core.data import blocks, deal, pack
 from core.errors import UserError
 from core.model.embedded import ensure_model
-from core.specs import DataSpec, TextSpec
+from core.specs import MIXED_TEXTS, DataSpec, TextSpec
 
 T = 16
 
@@ -104,6 +104,29 @@ def test_a_larger_request_begins_with_the_blocks_of_a_smaller_one(data: DataSpec
     assert np.array_equal(many.calibration_NT[:5], few.calibration_NT)
     assert np.array_equal(many.train_NT[:11], few.train_NT)
     assert all(np.array_equal(many.heldout[name][:3], few.heldout[name]) for name in few.heldout)
+
+
+def test_blocks_know_where_their_documents_begin(data: DataSpec, model_folder: Path) -> None:
+    made = blocks.build(data, model_folder)
+    tokens, documents = made.calibration_NT.ravel(), made.calibration_documents_NT.ravel()
+    assert made.calibration_documents_NT.shape == made.calibration_NT.shape
+    ends = np.flatnonzero(tokens == made.meta["tokenizer"]["separator_id"])
+    assert len(ends) > 1
+    np.testing.assert_array_equal(np.flatnonzero(np.diff(documents)), ends[ends < len(tokens) - 1])
+    assert set(np.diff(documents)) == {0, 1}
+
+
+def test_the_same_tokens_in_other_documents_are_another_text(tmp_path: Path) -> None:
+    encoder = pack.Encoder(encode=lambda text: [ord(c) for c in text], separator=None, separator_id=None, vocab_size=None, fingerprint="")
+    texts = (["abcd", "efgh"], ["abcdefgh"])
+    rows = []
+    for number, documents in enumerate(texts):
+        packed = pack.pack(documents, encoder, seq_len=8, blocks=1, seed=0)
+        made = blocks._Set(
+            text=TextSpec(), asked=1, documents=documents, packed=dataclasses.replace(packed, blocks_NT=np.sort(packed.blocks_NT))
+        )
+        rows.append(blocks._row(tmp_path / f"{number}.npy", made))
+    assert rows[0]["fingerprint"] != rows[1]["fingerprint"]
 
 
 def test_blocks_come_back_from_disk_mapped_and_by_their_settings(data: DataSpec, model_folder: Path) -> None:
@@ -232,3 +255,63 @@ def test_the_embedded_text_gives_the_default_sets_for_the_embedded_model(embedde
     assert made.meta["tokenizer"]["separator"] == "<|endoftext|>"
     assert made.meta["notes"] == []
     assert made.meta["sets"]["calibration"]["documents"] >= 8
+
+
+@pytest.fixture
+def mixed(workspace: Path) -> DataSpec:
+    """A mix of small stand-ins for the embedded texts; the paragraphs of part i carry the mark ``<10 + i>-document-paragraph``."""
+    (workspace / "texts").mkdir()
+    for i, name in enumerate((*MIXED_TEXTS, "sotu")):
+        write(workspace / "texts" / f"{name}.jsonl", prose(10 + i, 30))
+    return DataSpec(text=TextSpec(source="mix"), seq_len=256, calibration_blocks=12, train_blocks=14, heldout_blocks=7)
+
+
+def parts_of(blocks_NT: np.ndarray, folder: Path) -> list[set[str]]:
+    """The parts of the mix that each block shows, by their marks."""
+    return [{mark.split("-")[0] for mark in words_of(block_T[None], folder)} for block_T in blocks_NT]
+
+
+def test_a_mix_takes_a_block_of_each_of_its_texts_in_turn(mixed: DataSpec, model_folder: Path) -> None:
+    made = blocks.build(mixed, model_folder)
+    order = [{str(10 + i)} for i in range(len(MIXED_TEXTS))]
+    assert list(made.heldout) == ["mix", "sotu"]
+    for array, count in ((made.calibration_NT, 12), (made.train_NT, 14), (made.heldout["mix"], 7)):
+        assert parts_of(array, model_folder) == [order[i % len(order)] for i in range(count)]
+    assert parts_of(made.heldout["sotu"], model_folder) == [{str(10 + len(MIXED_TEXTS))}] * 7
+
+
+def test_the_sets_of_a_mix_share_no_document(mixed: DataSpec, model_folder: Path) -> None:
+    made = blocks.build(mixed, model_folder)
+    sets = [
+        {mark.rsplit("-", 1)[0] for mark in words_of(array, model_folder)}
+        for array in (made.calibration_NT, made.train_NT, made.heldout["mix"])
+    ]
+    assert sum(map(len, sets)) == len(set[str]().union(*sets))
+
+
+def test_what_a_text_alone_holds_out_is_in_no_mix_of_the_same_seed(mixed: DataSpec, model_folder: Path) -> None:
+    seen = words_of(blocks.build(mixed, model_folder).calibration_NT, model_folder)
+    for name in MIXED_TEXTS:
+        alone = blocks.build(dataclasses.replace(mixed, text=TextSpec(source=name)), model_folder)
+        held = {mark.rsplit("-", 1)[0] for mark in words_of(alone.heldout[name], model_folder)}
+        assert held
+        assert not held & {mark.rsplit("-", 1)[0] for mark in seen}
+
+
+@pytest.mark.parametrize("name", MIXED_TEXTS)
+def test_a_part_of_a_mix_is_refused_as_a_text_from_elsewhere(name: str, mixed: DataSpec, model_folder: Path) -> None:
+    with pytest.raises(UserError, match=rf"'{name}' shares 2\d whole documents with calibration and training text 'mix'"):
+        blocks.build(dataclasses.replace(mixed, elsewhere=(TextSpec(source=name),)), model_folder)
+
+
+def test_texts_of_a_mix_that_share_documents_are_refused(mixed: DataSpec, model_folder: Path, workspace: Path) -> None:
+    write(workspace / "texts" / "tales.jsonl", prose(10, 30)[::-1])
+    with pytest.raises(UserError, match="'mix' shares"):
+        blocks.build(mixed, model_folder)
+
+
+def test_a_mix_is_named_by_all_of_its_texts(mixed: DataSpec, model_folder: Path, workspace: Path) -> None:
+    first = blocks.fingerprint(mixed, model_folder)
+    assert first == blocks.fingerprint(mixed, model_folder) != blocks.fingerprint(dataclasses.replace(mixed, seed=1), model_folder)
+    write(workspace / "texts" / f"{MIXED_TEXTS[-1]}.jsonl", prose(99, 30))
+    assert blocks.fingerprint(mixed, model_folder) != first

@@ -9,7 +9,7 @@ import pytest
 
 from core.data import corpus
 from core.errors import UserError
-from core.specs import TextSpec
+from core.specs import MIXED_TEXTS, TextSpec
 
 
 def texts(path: Path, **fields: object) -> list[str]:
@@ -108,6 +108,7 @@ def test_the_fingerprint_follows_the_content_and_not_the_name(tmp_path: Path) ->
     ("source", "kind", "domain"),
     [
         ("sotu", "embedded", "sotu"),
+        ("mix", "embedded", "mix"),
         ("/a/my notes.md", "file", "my notes"),
         ("data.parquet", "file", "data"),
         ("Owner/set-1.1", "hub", "Owner/set-1.1"),
@@ -115,3 +116,14 @@ def test_the_fingerprint_follows_the_content_and_not_the_name(tmp_path: Path) ->
 )
 def test_the_kind_and_domain_of_a_text_come_from_its_name(source: str, kind: str, domain: str) -> None:
     assert (corpus.kind_of(TextSpec(source=source)), corpus.domain(TextSpec(source=source))) == (kind, domain)
+
+
+def test_a_mix_reads_its_texts_in_turn_each_up_to_the_limit(workspace: Path) -> None:
+    (workspace / "texts").mkdir()
+    for name, count in zip(MIXED_TEXTS, (1, 4, 2, 4, 4), strict=True):
+        rows = [json.dumps({"text": f"{name} {i}"}) for i in range(count)]
+        (workspace / "texts" / f"{name}.jsonl").write_text("\n".join(rows))
+    one, two, three, four, five = MIXED_TEXTS
+    expected = [f"{one} 0", f"{two} 0", f"{three} 0", f"{four} 0", f"{five} 0", f"{two} 1", f"{three} 1", f"{four} 1", f"{five} 1",
+                f"{two} 2", f"{four} 2", f"{five} 2"]  # fmt: skip
+    assert list(corpus.documents(TextSpec(source="mix", max_documents=3))) == expected

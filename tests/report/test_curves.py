@@ -85,3 +85,16 @@ def test_recovered_is_a_part_of_the_gap_or_unknown() -> None:
     assert recovered(3.0, 5.0, 5.5) == pytest.approx(-0.25)
     assert recovered(3.0, 3.0, 2.9) is None
     assert recovered(None, 5.0, 4.0) is None
+
+
+def test_terms_are_those_that_the_run_reports_from_the_step_on_at_which_it_does() -> None:
+    curves = Curves().extend([step_event(1.0, 1), step_event(2.0, 2) | {"jsd": 0.4, "output": 0.1}, step_event(3.0, 3) | {"jsd": 0.3}])
+    assert curves.terms == ["kl", "jsd", "output", "ce"]
+    assert np.isnan(curves.series["jsd"][0])
+    assert curves.series["jsd"][1:] == [0.4, 0.3]
+    assert {len(values) for values in curves.series.values()} == {3}
+
+
+def test_the_latest_words_of_the_student_are_remembered_with_their_step() -> None:
+    said = [{"prompt": "a", "text": "b"}]
+    assert Curves().extend([step_event(1.0, 1), step_event(2.0, 2) | {"samples": said}, step_event(3.0, 3)]).samples == (2, said)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from core.specs import RankSpec
-from tests.score.world import World, block_losses, log_probabilities, loss
+from tests.score.world import World, block_divergences, block_losses, log_probabilities, loss
 
 WIDTH = ("heads", "neurons", "channels")
 
@@ -147,9 +147,10 @@ def gate_derivatives(world: World, axis: str) -> np.ndarray:
     over these; one at a normalisation's output is a factor of the normalisation's gains.
     """
     found = []
-    for block_T in world.blocks_NT[: world.spec.gradient_blocks]:
+    for i in range(world.spec.gradient_blocks):
         world.model.zero_grad()
-        block_losses(world.model, block_T[None]).mean().backward()
+        documents_NT = None if world.documents_NT is None else world.documents_NT[i : i + 1]
+        block_losses(world.model, world.blocks_NT[i : i + 1], documents_NT=documents_NT).mean().backward()
         rows = []
         for layer in world.model.model.layers:
             if axis == "channels":
@@ -272,10 +273,13 @@ def ppl(world: World, axis: str, rank: RankSpec, removed: int) -> np.ndarray:
 
 @oracle(("layers",), "kl")
 def kl(world: World, axis: str, rank: RankSpec, removed: int) -> np.ndarray:
-    blocks = world.blocks_NT[: world.spec.ppl_blocks]
+    count = world.spec.ppl_blocks
+
+    def spoken(without: list[int]) -> list[torch.Tensor]:
+        return log_probabilities(world.model, world.blocks_NT[:count], without, world.documents(count))
+
     with torch.no_grad():
-        whole = log_probabilities(world.model, blocks)
-        return np.array([(whole.exp() * (whole - log_probabilities(world.model, blocks, [i]))).sum(-1).mean().item() for i in range(5)])
+        return np.array([block_divergences(spoken([]), spoken([i])).mean().item() for i in range(5)])
 
 
 def best_of_runs(values: dict[tuple[int, ...], float], rank: RankSpec) -> np.ndarray:

@@ -11,7 +11,7 @@ from core.score.scoring import score
 from core.score.store import Scores
 from core.specs import DataSpec, ScoreSpec
 from core.workspace import room
-from tests.tiny import random_blocks, save_tiny
+from tests.tiny import random_blocks, random_documents, save_tiny
 
 ALL = ScoreSpec(
     shards=3, ppl_blocks=2, gradient_blocks=4, covariances=True, ridge=0.03, pre_activation=True, windows=(1, 2), greedy=2, batch_size=2
@@ -26,9 +26,12 @@ def saved_model(folder: Path) -> Path:
 
 def blocks_for_scoring(count: int = 5, seed: int = 0) -> Blocks:
     """Random calibration blocks, and no others."""
-    meta: dict[str, Any] = {"spec": DataSpec().to_dict(), "sets": {"calibration": {"sha256": f"text {count} {seed}"}}, "notes": []}
-    nothing = np.zeros((0, 19), np.int32)
-    return Blocks(calibration_NT=random_blocks(count, 19, seed), train_NT=nothing, heldout={}, fingerprint="b2-tiny", meta=meta)
+    meta: dict[str, Any] = {"spec": DataSpec().to_dict(), "sets": {"calibration": {"fingerprint": f"text {count} {seed}"}}, "notes": []}
+    nothing, blocks_NT = np.zeros((0, 19), np.int32), random_blocks(count, 19, seed)
+    documents_NT = random_documents(blocks_NT.shape, seed)
+    return Blocks(
+        calibration_NT=blocks_NT, calibration_documents_NT=documents_NT, train_NT=nothing, heldout={}, fingerprint="b2-tiny", meta=meta
+    )
 
 
 def scored(model: Path, spec: ScoreSpec = ALL, progress: Any = None, blocks: Blocks | None = None) -> Scores:

@@ -10,7 +10,7 @@ import pytest
 from core.errors import UserError
 from core.model.dims import dims_of
 from core.score.agreement import ranks
-from core.score.confidence import Confidence, agreement, confidence
+from core.score.confidence import Confidence, agreement, confidence, undecided_heads
 from core.score.criteria import criteria_of
 from core.score.criteria.registry import Criterion
 from core.score.scoring import score_model
@@ -116,6 +116,27 @@ def test_doubt_is_the_same_from_both_sides_of_the_cut() -> None:
     for kept in range(1, 20):
         np.testing.assert_array_equal(found.undecided(kept), upside_down.undecided(20 - kept))
     assert not found.undecided(20).any(), "who keeps all decides nothing"
+
+
+def test_heads_are_undecided_by_what_the_cut_looks_at() -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(10):
+        scores = Noisy(rng.normal(size=(1, 3, 12)) + 0.3 * rng.normal(size=(4, 3, 12)))
+        plain = confidence(scores, "heads", RankSpec())
+        for kept in (1, 5, 11, 12):  # groups of one head, then one group: both are a cut by rank alone
+            np.testing.assert_array_equal(undecided_heads(scores, RankSpec(), 12, kept, 1), plain.undecided(kept), err_msg=str(seed))
+            np.testing.assert_array_equal(undecided_heads(scores, RankSpec(), 1, 1, kept), plain.undecided(kept), err_msg=str(seed))
+        assert not undecided_heads(scores, RankSpec(), 4, 4, 3).any(), "nothing is cut"
+        sure = Noisy(np.repeat(scores.seen_SRU[:1], 4, axis=0))
+        assert not undecided_heads(sure, RankSpec(), 4, 2, 2).any()
+
+
+def test_a_head_whose_group_surely_goes_is_decided_and_so_is_the_worst_of_every_group() -> None:
+    worth = np.array([[9.0, 8.9, 1.0, 5.0, 4.9, 0.5, 0.3, 0.29, 0.1]])  # three groups of three
+    noise = np.zeros((4, 1, 9))
+    noise[:, 0, [0, 3, 6]] = np.array([0.6, -0.6, 0.6, -0.6])[:, None]
+    found = undecided_heads(Noisy(worth + noise), RankSpec(), 3, 2, 1)[0]
+    assert found.tolist() == [True, True, False, True, True, False, False, False, False]
 
 
 @pytest.mark.parametrize("axis", AXES)

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from core.errors import UserError
+from core.score.batch import Batch
 from core.score.covariances import CovarianceAccumulator, add_gram, covariance_scores, removal_places
 from core.score.scoring import score_model
+from core.score.sites import covariance_bytes
 from core.specs import RankSpec, ScoreSpec
 from tests.score.oracles import removal_order
 from tests.score.world import KINDS, exact_model, hooks_left, world
@@ -18,7 +20,7 @@ from tests.tiny import random_blocks, tiny_model
 
 
 def scored(model: Any, blocks: np.ndarray, ridge: float = 0.03, size: int = 3) -> dict[str, np.ndarray]:
-    batches = (torch.from_numpy(blocks[i : i + size]).long() for i in range(0, len(blocks), size))
+    batches = (Batch(torch.from_numpy(blocks[i : i + size]).long()) for i in range(0, len(blocks), size))
     return covariance_scores(model, model.config.to_dict(), batches, ridge)
 
 
@@ -27,7 +29,7 @@ def test_covariances_are_the_mean_outer_products_of_what_is_read(kind: str) -> N
     here = world(kind)
     accumulator = CovarianceAccumulator(here.model, here.model.config.to_dict())
     for part in (here.blocks_NT[:4], here.blocks_NT[4:]):
-        accumulator.feed(here.model, torch.from_numpy(part).long())
+        accumulator.feed(here.model, Batch(torch.from_numpy(part).long()))
     assert hooks_left(here.model) == 0
     for site, axis in (("head_channels", "heads"), ("neurons", "neurons"), ("channels", "channels")):
         for place, acts_MC in enumerate(here.read(axis)):
@@ -116,6 +118,13 @@ def test_scores_do_not_depend_on_how_the_blocks_are_batched() -> None:
     one, other = scored(model, blocks, size=6), scored(model, blocks, size=1)
     for name, expected in one.items():
         np.testing.assert_allclose(other[name], expected, rtol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_memory_that_is_told_is_what_is_taken(kind: str) -> None:
+    model = exact_model(kind)
+    taken = sum(sums.nbytes for sums in CovarianceAccumulator(model, model.config.to_dict()).sums.values())
+    assert covariance_bytes(model.config.to_dict()) == taken
 
 
 def test_what_does_not_fit_into_memory_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:

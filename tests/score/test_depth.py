@@ -1,22 +1,27 @@
 """Layers left out: what is told of them, against full forward passes; and how runs of layers are chosen."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from core.errors import UserError
+from core.model.dims import dims_of
+from core.score.batch import Batch
+from core.score.criteria import problems
 from core.score.criteria.depth import best_run
 from core.score.depth import Remover, angles_between, greedy_removal, losses_without
 from core.score.scoring import score_model
 from core.specs import RankSpec, ScoreSpec
-from tests.score.world import KINDS, block_losses, exact_model, hold, hooks_left, log_probabilities, loss, world
-from tests.tiny import random_blocks, tiny_model
+from tests.score.world import KINDS, block_divergences, block_losses, exact_model, hold, hooks_left, log_probabilities, loss, world
+from tests.synthetic_scores import synthetic_scores
+from tests.tiny import random_blocks, tiny_config, tiny_model
 
 
-def ids(blocks_NT: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(blocks_NT).long()
+def ids(blocks_NT: np.ndarray) -> Batch:
+    return Batch(torch.from_numpy(blocks_NT).long())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -27,7 +32,7 @@ def test_the_damage_without_a_layer_is_that_of_a_full_forward_without_it(kind: s
         for without, damage in zip([[], *([i] for i in range(5))], losses_without(model, model.config.to_dict(), ids(blocks)), strict=True):
             cut = log_probabilities(model, blocks, without)
             assert damage.loss == pytest.approx(float(block_losses(model, blocks, without).mean()), rel=1e-6)
-            assert damage.kl == pytest.approx(float((whole.exp() * (whole - cut)).sum(-1).mean()), rel=1e-6, abs=1e-9)
+            assert damage.kl == pytest.approx(float(block_divergences(whole, cut).mean()), rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize("length", [1, 2, 4, 5])
@@ -76,13 +81,13 @@ def test_greedy_losses_are_stored_in_the_order_of_removal() -> None:
 def test_angles_are_half_turns_between_all_depths() -> None:
     model, blocks = exact_model("llama"), random_blocks(2, 70)
     states = hold(model, blocks)["entered"]
-    found = angles_between([torch.from_numpy(state) for state in states]).numpy()
+    found = angles_between([torch.from_numpy(state).flatten(0, 1) for state in states]).numpy()
     unit = states / np.linalg.norm(states, axis=-1, keepdims=True)
     expected = (np.arccos(np.clip(np.einsum("intd,jntd->ijnt", unit, unit), -1, 1)) / np.pi).mean((2, 3))
     apart = ~np.eye(6, dtype=bool)
     np.testing.assert_allclose(found[apart], expected[apart], rtol=1e-6)
     np.testing.assert_allclose(found.diagonal(), 0, atol=3e-4)  # arccos near 1 of a float32 cosine
-    half = torch.ones(1, 3, 4)
+    half = torch.ones(3, 4)
     np.testing.assert_allclose(angles_between([half, -half]).numpy(), [[0, 1], [1, 0]], atol=3e-4)
 
 
@@ -138,6 +143,20 @@ def test_removing_more_than_greedy_removed_is_refused_and_protected_layers_do_no
         scores.importance("layers", shielding, 2)
 
 
+@pytest.mark.parametrize("protect", [(0, 0), (1, 0), (0, 2), (1, 1)])
+@pytest.mark.parametrize("removed", [0, 1, 2, 3])
+def test_what_is_not_refused_before_greedy_removal_is_not_refused_after_it(removed: int, protect: tuple[int, int], workspace: Path) -> None:
+    rank, dims = RankSpec(depth="greedy", protect_first=protect[0], protect_last=protect[1]), dims_of(tiny_config().to_dict())
+    least = next(count for count in range(1, 6) if not problems(rank, ScoreSpec(greedy=count), removed))
+    assert least == (removed + sum(protect) if removed else 1)
+    for seed in range(8):  # in any order that may be found
+        scores = synthetic_scores(f"b2-{seed}", dims, ScoreSpec(greedy=least), seed=seed)
+        scores.importance("layers", rank, removed)
+    if removed and sum(protect):
+        (told,) = problems(rank, ScoreSpec(greedy=removed), removed)
+        assert f"the {sum(protect)} protected ones may be among the first to go. Score again with greedy of at least {least}." in told
+
+
 def test_what_greedy_left_over_is_known_to_go_last() -> None:
     scores = world("llama").scores  # four of five went
     last = ({0, 1, 2, 3, 4} - set(scores.arrays("greedy")["order"].tolist())).pop()
@@ -155,5 +174,5 @@ def test_no_hook_is_left_behind() -> None:
     list(losses_without(model, model.config.to_dict(), ids(random_blocks(1, 8))))
     assert hooks_left(model) == 0
     with pytest.raises(IndexError):
-        Remover(model, model.config.to_dict(), torch.full((1, 8), 97))
+        Remover(model, model.config.to_dict(), Batch(torch.full((1, 8), 97)))
     assert hooks_left(model) == 0

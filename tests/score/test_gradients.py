@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from core.errors import UserError
+from core.score.batch import Batch
 from core.score.gradients import gate_gradients, gradient_sums, loss_gradient
 from core.score.scoring import score_model
 from core.specs import ScoreSpec
@@ -17,7 +18,7 @@ from tests.tiny import random_blocks, tiny_model
 
 
 def gradients(model: Any, blocks_NT: np.ndarray) -> dict[str, np.ndarray]:
-    found = gate_gradients(model, model.config.to_dict(), torch.from_numpy(blocks_NT).long())
+    found = gate_gradients(model, model.config.to_dict(), Batch(torch.from_numpy(blocks_NT).long()))
     return {axis: values.numpy() for axis, values in found.items()}
 
 
@@ -71,7 +72,7 @@ def test_the_gradient_of_the_loss_is_autograds() -> None:
     hidden.requires_grad_()
     logits = (hidden @ weight.T)[:, :-1]
     sum(nn.functional.cross_entropy(logits[b], ids[b, 1:]) for b in range(3)).backward()  # type: ignore[union-attr]
-    found = loss_gradient(hidden.detach(), weight, ids)
+    found = loss_gradient(hidden.detach(), weight, Batch(ids))
     torch.testing.assert_close(found, hidden.grad, rtol=1e-5, atol=1e-7)
     assert (found[:, -1] == 0).all(), "the last token predicts nothing"
 
@@ -79,7 +80,9 @@ def test_the_gradient_of_the_loss_is_autograds() -> None:
 def test_taylor_and_fisher_are_means_over_blocks_however_they_are_batched() -> None:
     model, blocks = exact_model("llama"), random_blocks(5, 19)
     found = {
-        size: gradient_sums(model, model.config.to_dict(), (torch.from_numpy(blocks[i : i + size]).long() for i in range(0, 5, size)))
+        size: gradient_sums(
+            model, model.config.to_dict(), (Batch(torch.from_numpy(blocks[i : i + size]).long()) for i in range(0, 5, size))
+        )
         for size in (1, 2, 5)
     }
     for name, expected in found[1].items():

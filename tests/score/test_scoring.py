@@ -62,7 +62,8 @@ def test_every_pass_has_a_job() -> None:
 
 
 def test_stored_scores_are_those_of_the_model_in_memory(model: Path) -> None:
-    stored, memory = scored(model), score_model(load_model(model), blocks_for_scoring().calibration_NT, ALL)
+    text = blocks_for_scoring()
+    stored, memory = scored(model), score_model(load_model(model), text.calibration_NT, ALL, documents_NT=text.calibration_documents_NT)
     assert bits(stored) == bits(memory)
     assert stored.dims == memory.dims
     told = ("blocks", "tokens", "teacher_loss", "version")

@@ -9,6 +9,7 @@ import torch
 
 from core.errors import UserError
 from core.score.aggregate import STATISTICS, merge, pooled_square, pooled_variance
+from core.score.batch import PADDING, Batch
 from core.score.criteria.registry import AXES
 from core.score.scoring import score_model
 from core.score.statistics import TokenStatistics
@@ -27,11 +28,11 @@ def literally(values_TC: np.ndarray) -> np.ndarray:
     return np.stack([np.abs(values_TC).mean(0), np.sqrt((values_TC**2).sum(0)), values_TC.var(0), values_TC.mean(0)])
 
 
-def fed(model: Any, batches: list[np.ndarray], keep: list[np.ndarray] | None = None) -> dict[str, np.ndarray]:
+def fed(model: Any, batches: list[np.ndarray], documents: list[np.ndarray] | None = None) -> dict[str, np.ndarray]:
     """What an accumulator has after some batches."""
     accumulator = WidthAccumulator(model.config.to_dict(), ALL_SITES)
     for i, ids_BT in enumerate(batches):
-        accumulator.feed(model, torch.from_numpy(ids_BT).long(), None if keep is None else torch.from_numpy(keep[i]))
+        accumulator.feed(model, Batch(torch.from_numpy(ids_BT).long(), None if documents is None else torch.from_numpy(documents[i])))
     return accumulator.arrays()
 
 
@@ -145,10 +146,11 @@ def test_a_padded_batch_gives_what_its_blocks_give_alone(kind: str) -> None:
     model, lengths = exact_model(kind), (19, 11, 14)
     blocks = random_blocks(3, 19)
     keep = np.stack([np.arange(19) < length for length in lengths])
-    padded = fed(model, [np.where(keep, blocks, 0)], [keep])
-    alone = fed(model, [blocks[i : i + 1, :length] for i, length in enumerate(lengths)])
+    keep[2] = keep[2, ::-1]  # one is padded on its left
+    padded = fed(model, [np.where(keep, blocks, 0)], [np.where(keep, 0, PADDING)])
+    alone = fed(model, [blocks[i : i + 1, row] for i, row in enumerate(keep)])
     assert_alike(padded, alone, rtol=1e-6)
-    rubbish = fed(model, [np.where(keep, blocks, 96)], [keep.astype(np.int64)])
+    rubbish = fed(model, [np.where(keep, blocks, 96)], [np.where(keep, 7, PADDING)])
     assert_alike(rubbish, padded, rtol=1e-12)
 
 

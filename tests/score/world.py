@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from core.score.batch import PADDING
 from core.score.scoring import score_model
 from core.score.store import Scores
 from core.specs import ScoreSpec
-from tests.tiny import random_blocks, tiny_model
+from tests.tiny import random_blocks, random_documents, tiny_model
 
 TWO_KINDS = ["full_attention", "sliding_attention", "full_attention", "sliding_attention", "sliding_attention"]
 
@@ -40,7 +41,7 @@ EVERYTHING = ScoreSpec(
 """Asks for every pass; no number of blocks is a multiple of another."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class World:
     """A model, its text, all that it computes on it, and its scores."""
 
@@ -48,8 +49,14 @@ class World:
     blocks_NT: np.ndarray
     spec: ScoreSpec
     scores: Scores
+    documents_NT: np.ndarray | None
+    """Which document each token belongs to, if these are kept apart."""
     held: dict[str, np.ndarray]
     """float64: ``joined`` ``[L, N, T, Q]``, ``neurons`` and ``gates`` ``[L, N, T, F]``, ``normed`` ``[P, N, T, D]``, ``entered`` ``[L + 1, N, T, D]``."""
+
+    def documents(self, count: int) -> np.ndarray | None:
+        """Which document each token of the first blocks belongs to."""
+        return None if self.documents_NT is None else self.documents_NT[:count]
 
     @property
     def heads(self) -> int:
@@ -89,11 +96,13 @@ def readers(layer: nn.Module) -> list[list[nn.Module]]:
 
 
 @functools.cache
-def world(kind: str) -> World:
-    """Build one, once."""
+def world(kind: str, packed: bool = False) -> World:
+    """Build one, once; ``packed`` makes its blocks hold several documents each."""
     model, blocks = exact_model(kind), random_blocks(6, 19)
+    documents = random_documents(blocks.shape) if packed else None
     return World(
-        model=model, blocks_NT=blocks, spec=EVERYTHING, held=hold(model, blocks), scores=score_model(model, blocks, EVERYTHING)
+        model=model, blocks_NT=blocks, documents_NT=documents, spec=EVERYTHING, held=hold(model, blocks, documents),
+        scores=score_model(model, blocks, EVERYTHING, documents_NT=documents),
     )  # fmt: skip
 
 
@@ -112,8 +121,29 @@ def exact_norm(module: nn.Module, values: Tensor) -> Tensor:
     return module.weight * values * (values.square().mean(-1, keepdim=True) + module.variance_epsilon).rsqrt()
 
 
-def hold(model: PreTrainedModel, blocks_NT: np.ndarray) -> dict[str, np.ndarray]:
-    """Run the model once and keep everything."""
+def texts_of(block_T: np.ndarray, documents_T: np.ndarray | None) -> list[Tensor]:
+    """The documents of a block, ``[1, T]`` each; padding is none."""
+    if documents_T is None:
+        return [torch.from_numpy(block_T[None]).long()]
+    parts = np.split(np.arange(len(block_T)), np.flatnonzero(np.diff(documents_T)) + 1)
+    return [torch.from_numpy(block_T[None, part]).long() for part in parts if documents_T[part[0]] != PADDING]
+
+
+def rows_of(blocks_NT: np.ndarray, documents_NT: np.ndarray | None) -> Iterator[list[Tensor]]:
+    """The documents of each block."""
+    return (texts_of(block_T, None if documents_NT is None else documents_NT[i]) for i, block_T in enumerate(blocks_NT))
+
+
+def hold(model: PreTrainedModel, blocks_NT: np.ndarray, documents_NT: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Run the model over every document by itself, keep everything, and put it together again as the documents are packed."""
+    blocks = [[_held(model, ids) for ids in texts] for texts in rows_of(blocks_NT, documents_NT)]
+    return {
+        site: np.concatenate([np.concatenate([text[site] for text in texts], axis=2) for texts in blocks], axis=1) for site in blocks[0][0]
+    }
+
+
+def _held(model: PreTrainedModel, ids: Tensor) -> dict[str, np.ndarray]:
+    """Everything that one text gives, ``[places, 1, T, C]``."""
     kept: dict[str, list[np.ndarray]] = {}
 
     def keep(site: str, value: Tensor) -> None:
@@ -134,7 +164,7 @@ def hold(model: PreTrainedModel, blocks_NT: np.ndarray) -> dict[str, np.ndarray]
         ]  # fmt: skip
     hooks.append(model.model.norm.register_forward_pre_hook(before("entered")))
     with torch.no_grad():
-        model.model(torch.from_numpy(blocks_NT).long(), use_cache=False)
+        model.model(ids, use_cache=False)
     for hook in hooks:
         hook.remove()
     return {site: np.stack(values) for site, values in kept.items()}
@@ -151,22 +181,41 @@ def passing_over(model: PreTrainedModel, layers: list[int]) -> Iterator[None]:
             hook.remove()
 
 
-def log_probabilities(model: PreTrainedModel, blocks_NT: np.ndarray, without: list[int] | None = None) -> Tensor:
-    """Full log-softmaxes of a whole forward pass, float64 ``[N, T - 1, V]``: of the tokens that have a next one."""
+def log_probabilities(
+    model: PreTrainedModel, blocks_NT: np.ndarray, without: list[int] | None = None, documents_NT: np.ndarray | None = None
+) -> list[Tensor]:
+    """Full log-softmaxes of every block, float64 ``[P, V]``: of the tokens that have a next one, each document by itself."""
     with passing_over(model, without or []):
-        return model(torch.from_numpy(blocks_NT).long(), use_cache=False).logits[:, :-1].double().log_softmax(-1)
+        return [
+            torch.cat([model(ids, use_cache=False).logits[0, :-1].double().log_softmax(-1) for ids in texts])
+            for texts in rows_of(blocks_NT, documents_NT)
+        ]
 
 
-def block_losses(model: PreTrainedModel, blocks_NT: np.ndarray, without: list[int] | None = None) -> Tensor:
+def block_losses(
+    model: PreTrainedModel, blocks_NT: np.ndarray, without: list[int] | None = None, documents_NT: np.ndarray | None = None
+) -> Tensor:
     """Every block's mean next-token loss, ``[N]``."""
-    targets = torch.from_numpy(blocks_NT[:, 1:]).long()[..., None]
-    return -log_probabilities(model, blocks_NT, without).gather(-1, targets)[..., 0].mean(1)
+    targets = [torch.cat([ids[0, 1:] for ids in texts]) for texts in rows_of(blocks_NT, documents_NT)]
+    found = log_probabilities(model, blocks_NT, without, documents_NT)
+    return torch.stack([-values.gather(-1, target[:, None]).mean() for values, target in zip(found, targets, strict=True)])
+
+
+def block_divergences(whole: list[Tensor], other: list[Tensor]) -> Tensor:
+    """KL(whole || other) of every block, mean over its predictions, ``[N]``."""
+    return torch.stack([(one.exp() * (one - two)).sum(-1).mean() for one, two in zip(whole, other, strict=True)])
 
 
 def loss(world: World, without: list[int]) -> float:
     """Mean loss on the judged blocks, without some layers."""
+    return _loss(world, tuple(sorted(without)))
+
+
+@functools.cache
+def _loss(world: World, without: tuple[int, ...]) -> float:
+    count = world.spec.ppl_blocks
     with torch.no_grad():
-        return float(block_losses(world.model, world.blocks_NT[: world.spec.ppl_blocks], without).mean())
+        return float(block_losses(world.model, world.blocks_NT[:count], list(without), world.documents(count)).mean())
 
 
 def hooks_left(model: nn.Module) -> int:

@@ -62,10 +62,13 @@ def test_the_main_job_leaves_everything_that_the_pages_and_the_report_need(world
         assert results[role]["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     teacher, pruned, distilled = (results[role]["heldout"]["here"] for role in ("teacher", "pruned", "distilled"))
     assert teacher["kl_nats"] == pytest.approx(0, abs=1e-6)
+    assert set(results["cut"]["heldout"]) == {"here", "elsewhere"}, "what it was before repair is measured too"
+    assert results["repair"]["fitted"] + results["repair"]["left"] == len(results["repair"]["places"])
+    assert not (run.path / "cut").exists()
     assert distilled["kl_nats"] < pruned["kl_nats"], "training towards the teacher brings the student nearer to it"
     assert set(run.generations()["answers"]) == {"teacher", "pruned", "distilled"}
     phases = [event["phase"] for event in run.events(0)[0] if "phase" in event]
-    assert list(dict.fromkeys(phases)) == ["data", "score", "plan", "prune", "measure", "distill", "evaluate", "save"]
+    assert list(dict.fromkeys(phases)) == ["data", "score", "plan", "prune", "repair", "measure", "distill", "evaluate", "save"]
     assert all(torch.equal(tensor, weights(run.path / "model")[name]) for name, tensor in weights(world.folder / "out").items())
     assert "## Measured" in (world.folder / "out" / "README.md").read_text()
     assert (run.path / "report.html").stat().st_size > 1_000_000, "plotly is inside, so the report opens offline"

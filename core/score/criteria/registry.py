@@ -129,7 +129,7 @@ def problems(rank: RankSpec, asked: ScoreSpec, removed: int) -> list[str]:
     """What of a ranking scores of that spec could not answer, a sentence each: known before anything is measured.
 
     Args:
-        removed: layers that will go.
+        removed: layers that will go. Greedy removal knows of no protected layers, so it has to remove as many more.
     """
     try:
         chosen = wanted(rank)
@@ -140,9 +140,11 @@ def problems(rank: RankSpec, asked: ScoreSpec, removed: int) -> list[str]:
         lacking = [
             f"The targets remove {removed} layers, but runs of that length are not among the windows. Score again with {removed} among them."
         ]
-    if not lacking and rank.depth == "greedy" and removed > asked.greedy:
+    protected = rank.protect_first + rank.protect_last
+    if not lacking and rank.depth == "greedy" and removed and removed + protected > asked.greedy:
+        besides = f", and the {protected} protected ones may be among the first to go" if protected else ""
         lacking = [
-            f"The targets remove {removed} layers, but greedy removes only {asked.greedy}. Score again with greedy of at least {removed}."
+            f"The targets remove {removed} layers, but greedy removes only {asked.greedy}{besides}. Score again with greedy of at least {removed + protected}."
         ]
     return lacking
 

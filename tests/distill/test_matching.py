@@ -1,0 +1,56 @@
+"""Which states are matched: the paper's default, what a plan implies, and what a person writes."""
+
+import pytest
+
+from core.distill.matching import advised, conflicts, derived, kinds_of, pairs_of
+from core.errors import UserError
+from core.specs import DistillSpec
+
+
+def test_states_help_when_much_depth_went_and_logits_suffice_when_little_did() -> None:
+    assert advised(32, 32) == advised(25, 32) == ()
+    assert advised(24, 32) == advised(16, 32) == ("output", "embedding")
+
+
+def test_auto_stands_for_what_is_advised_and_no_kind_comes_twice() -> None:
+    assert kinds_of(("auto",), 16, 32) == ("output", "embedding")
+    assert kinds_of(("auto",), 32, 32) == ()
+    assert kinds_of(("embedding", "auto", "attention"), 16, 32) == ("embedding", "output", "attention")
+
+
+def test_the_default_is_the_papers_pair() -> None:
+    """Table 17 of 2407.14679: 16 of 32 layers, student 13 from teacher 29."""
+    assert pairs_of((), 16, 32, None) == ((13, 29),)
+    assert pairs_of((), 16, 32, [*range(14), 30, 31]) == ((13, 29),)
+    assert pairs_of((), 2, 5, None) == ((0, 2),)
+
+
+def test_a_kept_layer_is_held_against_what_the_next_one_was_trained_to_read() -> None:
+    assert derived([0, 1, 4, 5], 7) == ((0, 0), (1, 3), (2, 4), (3, 6))
+    assert derived(range(5), 5) == tuple((i, i) for i in range(5)), "nothing cut, every layer against itself"
+    assert pairs_of(("plan",), 4, 7, [0, 1, 4, 5]) == derived([0, 1, 4, 5], 7)
+    assert pairs_of((), 4, 7, [0, 1, 4, 5]) == ((1, 3),)
+
+
+def test_pairs_are_taken_as_written() -> None:
+    assert pairs_of(("0:0", " 3 : 6 "), 4, 7, None) == ((0, 0), (3, 6))
+
+
+@pytest.mark.parametrize("text", ["4:0", "0:7", "1", "a:b", "-1:2", "1:2:3"])
+def test_pairs_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="layer_map"):
+        pairs_of((text,), 4, 7, None)
+
+
+def test_a_plan_that_is_not_there_cannot_be_followed() -> None:
+    with pytest.raises(UserError, match="cut by a plan"):
+        pairs_of(("plan",), 4, 7, None)
+
+
+def test_conflicts_are_known_before_any_model_is_loaded() -> None:
+    auto = DistillSpec(intermediate=("auto",), teacher_cache="float32")
+    assert conflicts(auto, 32, 32) == [], "nothing is advised, so nothing is in the way"
+    assert conflicts(auto, 16, 32)[0].startswith("teacher_cache: keeps final states only, and output and embedding")
+    assert "out of range" in conflicts(DistillSpec(intermediate=("output",), layer_map=("30:2",)), 16, 32)[0]
+    assert conflicts(DistillSpec(intermediate=("output",), layer_map=("plan",)), 16, 32) == []
+    assert conflicts(DistillSpec(layer_map=("30:2",)), 16, 32) == [], "no state is compared, so no map is read"
