@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from core.model.dims import Config, Dims, axes_of, dims_of, is_tied, outer_axes, shape
+from core.model.dims import Axis, Config, Dims, axes_of, dims_of, is_tied, layer_axes, outer_axes, shape
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "int4": 0.5}
 """Bytes a parameter."""
@@ -41,14 +41,21 @@ class Cost:
 def cost_of(config: Config, dims: Dims | None = None) -> Cost:
     """Count what ``config``'s model costs, or would cost with other ``dims``."""
     dims = dims or dims_of(config)
-    counts = {name: math.prod(shape(axes, dims)) for name, axes in axes_of(config, layers=dims.layers).items()}
-    matrices = sum(counts[name] for name, axes in axes_of(config, layers=dims.layers).items() if len(axes) == 2)
-    vocabulary = sum(counts[name] for name, axes in outer_axes(config).items() if ("vocab",) in axes)
+    layer, outer = list(layer_axes(config, 0).values()), list(outer_axes(config).values())  # all layers have the same shapes
+    vocabulary = _count([axes for axes in outer if ("vocab",) in axes], dims)
+    matrices = dims.layers * _count([axes for axes in layer if len(axes) == 2], dims) + _count(
+        [axes for axes in outer if len(axes) == 2], dims
+    )
     look_up = 0 if is_tied(config) else dims.vocab * dims.hidden
     return Cost(
-        parameters=sum(counts.values()), embedding_parameters=vocabulary, matmul_parameters=matrices - look_up,
+        parameters=dims.layers * _count(layer, dims) + _count(outer, dims), embedding_parameters=vocabulary, matmul_parameters=matrices - look_up,
         kv_bytes_per_token=2 * 2 * dims.layers * dims.sizes["kv"], attention_width=dims.layers * dims.sizes["q"],
     )  # fmt: skip
+
+
+def _count(tensors: list[tuple[Axis, ...]], dims: Dims) -> int:
+    """Elements of all these tensors."""
+    return sum(math.prod(shape(axes, dims)) for axes in tensors)
 
 
 def parts_of(config: Config, dims: Dims | None = None) -> dict[str, int]:
