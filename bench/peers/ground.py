@@ -83,7 +83,7 @@ class Ground:
         """Coppice's own importance on the calibration set, stored in the workspace; of a model without a folder, in memory."""
         spec = ScoreSpec(**{"ppl_blocks": 0, **asked})
         if self.folder is None:
-            return score_model(self.model, self.blocks.calibration_NT, spec)
+            return score_model(self.model, self.blocks.calibration_NT, spec, documents_NT=self.blocks.calibration_documents_NT)
         return score(self.folder, self.blocks, spec, Silent(), "cpu", EMBEDDED_MODEL)
 
     def parameters(self, targets: Targets) -> int:

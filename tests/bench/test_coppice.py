@@ -13,7 +13,16 @@ from tests.tiny import random_blocks, tiny_model
 def test_a_recipe_gives_a_model_of_the_size_that_was_asked_for_and_leaves_the_uncut_one_alone(name: str) -> None:
     calibration_NT = random_blocks(8, 32)
     ground = Ground(
-        None, tiny_model(), Blocks(calibration_NT=calibration_NT, train_NT=calibration_NT[:0], heldout={}, fingerprint="", meta={})
+        None,
+        tiny_model(),
+        Blocks(
+            calibration_NT=calibration_NT,
+            calibration_documents_NT=calibration_NT * 0,
+            train_NT=calibration_NT[:0],
+            heldout={},
+            fingerprint="",
+            meta={},
+        ),
     )
     with torch.no_grad():
         whole = ground.model(ground.calibration_NT).logits

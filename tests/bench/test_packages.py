@@ -18,7 +18,16 @@ needs_packages = pytest.mark.skipif(not packages.ENVIRONMENT.is_dir(), reason="t
 def ground() -> Ground:
     calibration_NT = random_blocks(6, 32)
     return Ground(
-        None, tiny_model(), Blocks(calibration_NT=calibration_NT, train_NT=calibration_NT[:0], heldout={}, fingerprint="", meta={})
+        None,
+        tiny_model(),
+        Blocks(
+            calibration_NT=calibration_NT,
+            calibration_documents_NT=calibration_NT * 0,
+            train_NT=calibration_NT[:0],
+            heldout={},
+            fingerprint="",
+            meta={},
+        ),
     )
 
 

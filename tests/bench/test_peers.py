@@ -27,7 +27,14 @@ EVERY = SELECTIONS | {"groups": minitron.ffn_and_groups, "depth": minitron.depth
 @pytest.fixture
 def ground() -> Ground:
     calibration_NT = random_blocks(6, 32)
-    blocks = Blocks(calibration_NT=calibration_NT, train_NT=calibration_NT[:0], heldout={}, fingerprint="", meta={})
+    blocks = Blocks(
+        calibration_NT=calibration_NT,
+        calibration_documents_NT=calibration_NT * 0,
+        train_NT=calibration_NT[:0],
+        heldout={},
+        fingerprint="",
+        meta={},
+    )
     return Ground(None, tiny_model(), blocks)
 
 

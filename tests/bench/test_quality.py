@@ -28,7 +28,16 @@ def test_every_row_has_a_name_of_its_own_and_the_default_is_coppice_s() -> None:
 def test_random_plans_are_within_the_bounds_cut_every_axis_and_come_back_from_their_seed() -> None:
     calibration_NT = random_blocks(4, 16)
     ground = Ground(
-        None, tiny_model(), Blocks(calibration_NT=calibration_NT, train_NT=calibration_NT[:0], heldout={}, fingerprint="", meta={})
+        None,
+        tiny_model(),
+        Blocks(
+            calibration_NT=calibration_NT,
+            calibration_documents_NT=calibration_NT * 0,
+            train_NT=calibration_NT[:0],
+            heldout={},
+            fingerprint="",
+            meta={},
+        ),
     )
     first, again = ([plan.identity for plan in plans.random_plans(ground, 12, seed)] for seed in (1, 1))
     assert first == again

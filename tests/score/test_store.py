@@ -57,6 +57,7 @@ def test_scores_are_found_only_under_all_that_determines_them(stored: Scores) ->
 def test_no_setting_is_forgotten_in_the_names() -> None:
     changed = {
         "shards": 3, "ppl_blocks": 9, "gradient_blocks": 8, "covariances": True, "ridge": 0.5, "pre_activation": True, "windows": (2,), "greedy": 2,
+        "isolate_documents": False,
     }  # fmt: skip
     assert set(changed) | {"batch_size"} == set(SPEC.to_dict()), "a new setting belongs into this list"
     keys = {score_key("model", "text", ScoreSpec(**{name: value})) for name, value in changed.items()}  # type: ignore[arg-type]

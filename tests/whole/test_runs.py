@@ -121,7 +121,7 @@ def test_a_preview_tells_what_the_pruned_model_will_measure_and_cuts_nothing(wor
     cut = finish(control.start(dataclasses.replace(world.spec, kind="prune"))).results()
     assert not (told.path / "pruned").exists()
     results = told.results()
-    for ours, theirs in (("teacher", "teacher"), ("draft", "pruned")):
+    for ours, theirs in (("teacher", "teacher"), ("draft", "cut")):
         assert results[ours]["parameters"] == cut[theirs]["parameters"]
         for domain in ("here", "elsewhere"):
             for figure in ("loss_nats", "kl_nats", "top1_agreement"):
