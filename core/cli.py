@@ -197,13 +197,17 @@ def demo_spec() -> RunSpec:
 
 
 @app.command()
-def fetch() -> None:
-    """Bring the embedded model and texts into the workspace."""
+def fetch(
+    every: Annotated[bool, typer.Option("--all", help="Also the texts that are fetched when first asked for, 63 MB.")] = False,
+) -> None:
+    """Bring the embedded model and the default's texts into the workspace."""
     from core.model.embedded import ensure_model, ensure_text
-    from core.specs import EMBEDDED_TEXTS
+    from core.specs import EMBEDDED_TEXTS, DataSpec
 
+    usual = DataSpec()
+    texts = EMBEDDED_TEXTS if every else [text.source for text in (usual.text, *usual.elsewhere)]
     with Terminal() as terminal:
-        places = [ensure_model(terminal), *(ensure_text(name, terminal) for name in EMBEDDED_TEXTS)]
+        places = [ensure_model(terminal), *(ensure_text(name, terminal) for name in texts)]
     for place in places:
         console.print(f"Here: {place}", highlight=False, soft_wrap=True)
 
