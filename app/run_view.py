@@ -57,7 +57,7 @@ def label(run: Run) -> str:
     Not how it stands: a select box loses its choice when the choice's label changes.
     """
     when = time.strftime("%d %b %H:%M", time.localtime(run.last_word().created))
-    return f"{when} · {title(run)} · {run.id.partition(run.spec.kind + '-')[2]}"
+    return f"{when} · {title(run)} · {run.id.split('-', 3)[-1]}"
 
 
 def header(run_id: str, seconds: float | None) -> None:

@@ -82,7 +82,8 @@ class Settings:
     @property
     def width(self) -> ScoreSpec:
         """What the comparison of texts needs."""
-        return ScoreSpec(shards=self.shards, ppl_blocks=0, gradient_blocks=self.gradient_blocks)
+        # The study's tables were measured with attention across the documents of a block.
+        return ScoreSpec(shards=self.shards, ppl_blocks=0, gradient_blocks=self.gradient_blocks, isolate_documents=False)
 
     @property
     def activations(self) -> ScoreSpec:
