@@ -49,6 +49,14 @@ def wait_until_counting(run: Run) -> None:
         time.sleep(0.02)
 
 
+def wait_until_asleep(run: Run) -> None:
+    """Wait until a deaf worker will hear nothing any more; right after its counting it still would."""
+    end = time.monotonic() + 30.0
+    while not (run.path / "asleep").exists():
+        assert time.monotonic() < end, f"{run.status()}\n{run.log_tail()}"
+        time.sleep(0.02)
+
+
 def counted(run: Run) -> list[int]:
     return [event["done"] for event in run.events()[0] if event.get("phase") == "distill"]
 
@@ -66,6 +74,7 @@ def count(run: Run, progress: Progress) -> None:
 
 def deaf(run: Run, progress: Progress) -> None:
     progress.step("distill", 1, 2)
+    (run.path / "asleep").touch()
     time.sleep(600)
 
 

@@ -14,7 +14,7 @@ from core.runs.folder import Run, RunGone, all_runs, create
 from core.runs.status import Status
 from core.runs.worker import work
 from core.workspace import room
-from tests.runs.counting import COMMAND, begin, count, go_on, spec, wait_for, wait_until_counting
+from tests.runs.counting import COMMAND, begin, count, go_on, spec, wait_for, wait_until_asleep, wait_until_counting
 
 
 def test_starting_the_same_spec_twice_at_once_starts_one_run():
@@ -37,7 +37,7 @@ def test_a_finished_run_does_not_stand_in_the_way_of_the_same_spec():
 
 def test_a_worker_that_ignores_cancel_is_killed_in_the_end():
     run = begin("deaf")
-    wait_until_counting(run)
+    wait_until_asleep(run)
     control.cancel(run)
     assert control.reconcile(run).state == "stopping"
     short = Patience(terminate=0.0, kill=1.0, saving=0.0)
@@ -51,7 +51,7 @@ def test_a_worker_that_ignores_cancel_is_killed_in_the_end():
 
 def test_a_worker_that_is_saving_is_given_more_time():
     run = begin("deaf-while-saving")
-    wait_until_counting(run)
+    wait_until_asleep(run)
     control.cancel(run)
     control.escalate(run, Patience(terminate=0.0, kill=0.0, saving=600.0))
     time.sleep(0.3)
@@ -77,7 +77,7 @@ def test_no_signal_goes_to_a_process_that_does_not_work_on_the_run():
 
 def test_a_second_wish_changes_its_mind_but_gives_no_more_time():
     run = begin("deaf")
-    wait_until_counting(run)
+    wait_until_asleep(run)
     control.cancel(run, keep=True)
     first = read_json(run.path / "cancel")
     control.cancel(run, keep=False)
@@ -98,7 +98,7 @@ def test_discarding_a_run_whose_worker_was_killed_marks_it_at_once_and_frees_its
 
 def test_a_stop_that_a_killed_worker_never_answered_is_put_down_by_a_reader():
     run = begin("deaf")
-    wait_until_counting(run)
+    wait_until_asleep(run)
     control.cancel(run, keep=False)
     (run.path / "model").mkdir()
     psutil.Process(run.last_word().pid).kill()
