@@ -26,11 +26,11 @@ def panel(draft: Draft, subject: Subject) -> None:
     if draft.targets == Targets():
         return
     st.markdown("**Measured, without retraining**")
+    spec = draft.run_spec(kind="preview")
+    mine, others = _runs_of(spec)  # before the figures are looked for: a run that ends in between must not be overlooked
     if found := cached.measured(draft, subject.masks):
         _table(found["teacher"], found["draft"])
         return
-    spec = draft.run_spec(kind="preview")
-    mine, others = _runs_of(spec)
     if mine is not None and mine.status.live:
         st.fragment(_watch, run_every=WATCH_SECONDS)(mine.run.id)
         return

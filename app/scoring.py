@@ -22,12 +22,13 @@ OTHERS = 2
 
 def panel(draft: Draft) -> None:
     """Say whether the draft's model is scored; if not, offer to do it and show how far it is."""
+    run = score_run(draft, cached.known_runs())
+    live = run is not None and run.status().live  # before the scores are looked for: a run that ends in between must not be overlooked
     scores = cached.find_scores(draft)
     if scores is not None:
         _scored(scores)
         return
-    run = score_run(draft, cached.known_runs())
-    if run is not None and run.status().live:
+    if run is not None and live:
         st.fragment(_watch, run_every=WATCH_SECONDS)(run.id)
         return
     if run is not None and (error := run.status().error):

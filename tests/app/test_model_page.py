@@ -1,10 +1,12 @@
 """The model page: with and without a model, with good and bad input, before and after scoring."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
 
+from app import cached
 from app.state import Draft
 from core.data.blocks import build
 from core.files import write_json
@@ -13,6 +15,7 @@ from core.report.format import count, size
 from core.runs import control
 from core.runs.folder import Run, create
 from core.runs.status import Status
+from core.score.store import Scores
 from core.specs import DataSpec, RunSpec, ScoreSpec, Targets, TextSpec
 from tests.app.ready import CONFIG, draft_in, make_model, make_scores, open_page, rerun, said
 from tests.tiny import save_tiny, tiny_tokenizer
@@ -232,3 +235,20 @@ def test_calibration_blocks_are_shown_token_by_token(tmp_path: Path) -> None:
     expected = tiny_tokenizer().decode(made.calibration_NT[1], skip_special_tokens=False)
     assert shown.replace("│", "") == expected.replace("\n", "↵")
     assert shown.count("│") == 31
+
+
+def test_a_scoring_that_ends_while_the_page_is_drawn_is_not_overlooked(draft: Draft, monkeypatch: pytest.MonkeyPatch) -> None:
+    at, run = open_page("model", draft), create(RunSpec(kind="score", model=draft.model))
+    find = cached.find_scores
+
+    def ending(asked: Draft) -> Scores | None:
+        found = find(asked)
+        if found is None and sys._getframe(1).f_code.co_name == "panel":
+            make_scores(Path(draft.model), draft)
+            run.write_status(dataclasses.replace(run.last_word(), state="done"))
+        return found
+
+    monkeypatch.setattr(cached, "find_scores", ending)
+    rerun(at)
+    assert run.last_word().state == "done"
+    assert "see_importance" in [button.key for button in at.button], "it is watched once more, and the page drawn anew"
