@@ -15,7 +15,7 @@ from core.plan.plan import Plan
 from core.progress import Silent, Stopped
 from core.prune.repair.fit import RIDGES, Moments, fit, moments, ridged
 from core.prune.repair.repair import repair_checkpoint, repair_model
-from core.prune.repair.sequence import parts
+from core.prune.repair.sequence import parts, steps_of
 from core.prune.surgery import cut
 from core.score.sites import sites_of
 from core.specs import RepairSpec, Targets
@@ -113,9 +113,9 @@ def test_every_reader_sees_the_literal_reconstruction_of_the_normalised_stream(k
         whole = start + literal(m, n - m @ start.T, RIDGE)
         for reader in sites.readers[place]:
             wanted = weights[f"{reader}.weight"].double() @ (gain[:, None] * whole)
-            torch.testing.assert_close(now[f"{reader}.weight"].double(), wanted, rtol=1e-3, atol=5e-4)
+            torch.testing.assert_close(now[f"{reader}.weight"].double() * now[f"{norm}.weight"].double(), wanted, rtol=1e-3, atol=5e-4)
             seen += 1
-        assert torch.equal(now[f"{norm}.weight"], torch.ones(len(plan.channels)))
+        assert torch.equal(now[f"{norm}.weight"], steps_of(gain[plan.channels].float())), "a training's steps stay as small as they were"
     assert seen >= 3, "readers were fitted somewhere"
 
 
@@ -137,9 +137,10 @@ def test_final_gains_of_a_tied_head_are_the_least_squares_of_the_logits() -> Non
 
 def test_an_untied_head_reads_like_any_other() -> None:
     teacher = tiny_model(tie_word_embeddings=False)
-    student, done = repair_model(teacher, plan_for(teacher, AXES["channels"]), MANY, SPEC)
+    plan = plan_for(teacher, AXES["channels"])
+    student, done = repair_model(teacher, plan, MANY, SPEC)
     assert done["places"][-1]["place"] == "head"
-    assert torch.equal(student.model.norm.weight, torch.ones(18))
+    assert torch.equal(student.model.norm.weight, steps_of(teacher.model.norm.weight.detach()[plan.channels]))
     check_map(student)
 
 
@@ -311,3 +312,11 @@ def test_a_layer_that_learns_nothing_of_use_stays_as_it_was_fitted() -> None:
     closed, _ = repair_model(teacher, plan, BLOCKS, RepairSpec())
     wild, _ = repair_model(teacher, plan, BLOCKS, RepairSpec(method="thorough", steps=4, learning_rate=100.0))
     assert all(torch.equal(a, b) for a, b in zip(wild.parameters(), closed.parameters(), strict=True))
+
+
+def test_gains_keep_their_size_and_sign_and_are_never_nothing() -> None:
+    gains = torch.tensor([1.0, -2.0, 1e-9, -1e-9, 0.0])
+    kept = steps_of(gains)
+    assert torch.equal(kept[:2], gains[:2])
+    assert kept[2:].abs().min() > 1e-3
+    assert torch.equal(kept[2:].sign(), torch.tensor([1.0, -1.0, 1.0]))

@@ -2,7 +2,7 @@
 
 Both residual streams walk through their layers together; only one layer of either is in memory. In a layer there are four fits:
 
-    readers     n ~ B n'             where channels were cut: n the normalised residual, W' = W diag(gain) B, gain' = 1, for q, k, v; then gate, up
+    readers     n ~ B n'             where channels were cut: n the normalised residual, W' = W diag(gain) B diag(1 / gain'), for q, k, v; then gate, up
     heads       W_o z ~ r - x'       z what the cut attention gives, r the uncut stream after attention, x' the cut one before it
     neurons     W_down h ~ r - x'    the same after the MLP; where layers were removed behind, r is the stream behind these
 
@@ -128,13 +128,15 @@ class Repair:
         if found.change_OC is None:
             self._set(student, norm, student.tensor(norm) * scale)
             return
-        map_DK = self._map(found.change_OC, scale) * uncut.tensor(norm).double()[:, None]
+        gain_D = uncut.tensor(norm)
+        gain_K = steps_of(gain_D[self.kept_D])
+        map_DK = self._map(found.change_OC, scale) * gain_D.double()[:, None] / gain_K.double()
         axes = {short: move.axes for short, move in zip(student.names, own, strict=True)}
         for name in (f"{reader}.weight" for reader in student.sites.readers[which]):
             kept = kept_along(axes[name][0], self.plan, position)
             rows_OD = uncut.tensor(name) if kept is None else uncut.tensor(name)[kept.to(self.device)]
             self._set(student, name, rows_OD.double() @ map_DK)
-        self._set(student, norm, torch.ones_like(student.tensor(norm)))
+        self._set(student, norm, gain_K)
 
     def _repair_writer(self, place: str, student: Layer, module: str, regressors: Callable[[Tensor], Tensor], target_NTD: Tensor) -> None:
         """Fit what writes into the stream, then let it write."""
@@ -183,9 +185,9 @@ class Repair:
             found = self._fitted("head", lambda part: self._reader_rows(part, self.teacher_NTD, scale))
             if found.change_OC is not None:
                 head = next(name for name, move in names.items() if move.axes == (("vocab",), ("hidden",)) and name != f"{sites_of(self.config).embedding}.weight")  # fmt: skip
-                map_DK = (self._map(found.change_OC, scale) * gain_D.double()[:, None]).float()
+                gain_K = steps_of(gain_D[self.kept_D])
+                map_DK = (self._map(found.change_OC, scale) * gain_D.double()[:, None] / gain_K.double()).float()
                 made[head] = (self.read(head).to(self.device).float() @ map_DK).to("cpu", made[head].dtype)
-                gain_K = torch.ones_like(gain_K)
         made[norm] = gain_K.to("cpu", made[norm].dtype)
         yield from made.items()
 
@@ -262,6 +264,16 @@ class Repair:
     def _batches(self, values_NTX: Tensor) -> Iterator[Tensor]:
         """Views of a few blocks."""
         yield from values_NTX.split(self.spec.batch_size)
+
+
+def steps_of(gain_K: Tensor) -> Tensor:
+    """The gains that stay in front of fitted readers: the uncut ones, none nearer to 0 than a hundredth of their mean size.
+
+    Readers could as well take them in and leave ones. But an optimiser's step is as large for every weight, and a gain is what keeps a
+    step small where the stream is large: without them the first steps of a distillation undo the repair.
+    """
+    floor = 0.01 * gain_K.abs().mean().clamp_min(1e-12)
+    return torch.where(gain_K < 0, -1.0, 1.0) * gain_K.abs().clamp_min(floor)
 
 
 def normalised(x_ND: Tensor, eps: float) -> Tensor:
