@@ -78,8 +78,9 @@ def quality_rows(results: Results, domain: str) -> list[dict[str, str]]:
 
 
 def recovered_of(results: Results, domain: str) -> float | None:
-    """Part of the gap between pruned and teacher that distillation closed, in nats."""
-    return recovered(*(loss_of(results, role, domain) for role in ("teacher", "pruned", "distilled")))
+    """Part of what the cut had cost, in nats, that repair and distillation made good."""
+    before = "cut" if results.get("cut") else "pruned"
+    return recovered(*(loss_of(results, role, domain) for role in ("teacher", before, "distilled")))
 
 
 def members_of(results: Results) -> list[dict[str, Any]]:
@@ -110,7 +111,8 @@ def sentence(results: Results) -> str:
     text += f"On {domains[0]} text that it never saw, perplexity is {_perplexity(results, best, domains[0])} (teacher {_perplexity(results, 'teacher', domains[0])})"
     part = recovered_of(results, domains[0]) if best == "distilled" else None
     if part is not None:
-        text += f"; distillation won back {fmt.percent(part)} of the quality that pruning had cost, counted in nats"
+        by = "repair and distillation" if results.get("cut") else "distillation"
+        text += f"; {by} won back {fmt.percent(part)} of the quality that pruning had cost, counted in nats"
     return text + "."
 
 

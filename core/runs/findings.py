@@ -140,7 +140,7 @@ def first_losses(heldout: dict[str, Any]) -> dict[str, float]:
 
 
 def recovered(teacher: dict[str, Any], pruned: dict[str, Any], distilled: dict[str, Any]) -> dict[str, float | None]:
-    """Part of the loss that the cut cost and the training made good, on every held-out text; None where the cut cost nothing."""
+    """Part of the loss that the cut cost and repair and training made good, on every held-out text; None where the cut cost nothing."""
     found: dict[str, float | None] = {}
     for domain, values in teacher["heldout"].items():
         gap = pruned["heldout"][domain]["loss_nats"] - values["loss_nats"]

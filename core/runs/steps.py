@@ -284,7 +284,7 @@ def evaluate_step(run: Run, progress: Progress) -> None:
         "distilled": describe(run, models["distilled"]) | {"heldout": heldout}
     }
     add_speeds(found, {**models, "pruned": load(run, "pruned", progress)}, run, progress)
-    update_results(run, **found, recovered=recovered(found["teacher"], found["pruned"], found["distilled"]))
+    update_results(run, **found, recovered=recovered(found["teacher"], results.get("cut", found["pruned"]), found["distilled"]))
     add_generations(run, {"distilled": models["distilled"]})
 
 

@@ -31,6 +31,11 @@ def test_the_sentence_is_made_of_the_numbers() -> None:
 def test_recovered_needs_all_three_models() -> None:
     assert recovered_of(results(), "wikipedia") == pytest.approx(0.704, abs=1e-3)
     assert recovered_of(results(("teacher", "pruned")), "wikipedia") is None
+    found = results()
+    worse = {"heldout": {"wikipedia": {"loss_nats": found["pruned"]["heldout"]["wikipedia"]["loss_nats"] + 1}}}
+    more = recovered_of(found | {"cut": worse}, "wikipedia")
+    assert more is not None
+    assert more > 0.704, "what repair made good counts too"
 
 
 def test_only_what_differs_is_listed() -> None:
