@@ -20,9 +20,10 @@ check: .venv/dev ## The fast part of the tests: style, types, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal -m "not embedded and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal -m "not embedded and not browser and not whole"
 
 test: check workspace chromium ## Everything that proves that the project works
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal -m "whole and not embedded"
 	$(BIN)/python -m pytest -m "embedded or browser"
 
 bench: .venv/ready workspace ## Measure the bars of docs/benchmarks.md again

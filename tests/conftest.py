@@ -31,3 +31,10 @@ def embedded_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     for name in EMBEDDED_TEXTS:
         ensure_text(name)
     return home()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs are minutes of work, so the fast part of the tests leaves them out."""
+    for item in items:
+        if "whole" in item.path.parent.parts[-1:]:
+            item.add_marker("whole")
