@@ -4,26 +4,12 @@ import pytest
 import torch
 
 from bench import coppice
-from bench.peers.ground import Ground
-from core.data.blocks import Blocks
-from tests.tiny import random_blocks, tiny_model
+from tests.bench.tiny import tiny_ground
 
 
 @pytest.mark.parametrize("name", [name for name in coppice.RECIPES if "four layers" not in name])
 def test_a_recipe_gives_a_model_of_the_size_that_was_asked_for_and_leaves_the_uncut_one_alone(name: str) -> None:
-    calibration_NT = random_blocks(8, 32)
-    ground = Ground(
-        None,
-        tiny_model(),
-        Blocks(
-            calibration_NT=calibration_NT,
-            calibration_documents_NT=calibration_NT * 0,
-            train_NT=calibration_NT[:0],
-            heldout={},
-            fingerprint="",
-            meta={},
-        ),
-    )
+    ground = tiny_ground(8, 32)
     with torch.no_grad():
         whole = ground.model(ground.calibration_NT).logits
         cut = coppice.RECIPES[name](ground, 0.15)

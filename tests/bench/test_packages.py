@@ -6,29 +6,16 @@ import torch
 
 from bench.peers import optipfair, packages
 from bench.peers.ground import Ground
-from core.data.blocks import Blocks
 from core.plan.plan import top
 from core.specs import RankSpec
-from tests.tiny import random_blocks, tiny_model
+from tests.bench.tiny import tiny_ground
 
 needs_packages = pytest.mark.skipif(not packages.ENVIRONMENT.is_dir(), reason="the peers' packages are not here: make bench-peers")
 
 
 @pytest.fixture
 def ground() -> Ground:
-    calibration_NT = random_blocks(6, 32)
-    return Ground(
-        None,
-        tiny_model(),
-        Blocks(
-            calibration_NT=calibration_NT,
-            calibration_documents_NT=calibration_NT * 0,
-            train_NT=calibration_NT[:0],
-            heldout={},
-            fingerprint="",
-            meta={},
-        ),
-    )
+    return tiny_ground(6, 32)
 
 
 @needs_packages

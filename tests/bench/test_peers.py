@@ -10,11 +10,11 @@ import torch
 
 from bench.peers import flap, llm_pruner, minitron, optipfair, osscar, slicegpt
 from bench.peers.ground import Given, Ground, changed, inputs_of, run_layer
-from core.data.blocks import Blocks
 from core.model.dims import Dims
 from core.plan.plan import keep_masks
 from core.prune.mask import masked
 from core.specs import RankSpec, Targets
+from tests.bench.tiny import tiny_ground
 from tests.tiny import SIZES, random_blocks, tiny_model
 
 SELECTIONS = {
@@ -26,16 +26,7 @@ EVERY = SELECTIONS | {"groups": minitron.ffn_and_groups, "depth": minitron.depth
 
 @pytest.fixture
 def ground() -> Ground:
-    calibration_NT = random_blocks(6, 32)
-    blocks = Blocks(
-        calibration_NT=calibration_NT,
-        calibration_documents_NT=calibration_NT * 0,
-        train_NT=calibration_NT[:0],
-        heldout={},
-        fingerprint="",
-        meta={},
-    )
-    return Ground(None, tiny_model(), blocks)
+    return tiny_ground(6, 32)
 
 
 def logits(model: Any) -> torch.Tensor:

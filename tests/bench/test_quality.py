@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from bench import plans, quality
-from bench.peers.ground import Ground
-from core.data.blocks import Blocks
-from tests.tiny import random_blocks, tiny_model
+from tests.bench.tiny import tiny_ground
 
 
 def test_the_best_tool_is_taken_apart_for_each_text_and_osscar_is_not_among_them() -> None:
@@ -26,19 +24,7 @@ def test_every_row_has_a_name_of_its_own_and_the_default_is_coppice_s() -> None:
 
 
 def test_random_plans_are_within_the_bounds_cut_every_axis_and_come_back_from_their_seed() -> None:
-    calibration_NT = random_blocks(4, 16)
-    ground = Ground(
-        None,
-        tiny_model(),
-        Blocks(
-            calibration_NT=calibration_NT,
-            calibration_documents_NT=calibration_NT * 0,
-            train_NT=calibration_NT[:0],
-            heldout={},
-            fingerprint="",
-            meta={},
-        ),
-    )
+    ground = tiny_ground(4, 16)
     first, again = ([plan.identity for plan in plans.random_plans(ground, 12, seed)] for seed in (1, 1))
     assert first == again
     assert len(set(first)) > 8
