@@ -27,7 +27,7 @@ def model(workspace: Path) -> None:
 
 def page() -> AppTest:
     at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=30).run()
-    at.switch_page("../pages/5_compare.py").run()
+    at.switch_page("../pages/6_compare.py").run()
     assert not at.exception
     return at
 
@@ -145,7 +145,7 @@ def test_runs_are_named_in_the_address_and_come_back_with_it() -> None:
     first, second = make_run("done"), make_run("done", spec=RunSpec(kind="distill", name="Second", targets=SPEC.targets))
     at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=30).run()
     at.query_params["runs"] = f"{first.id},gone,{second.id}"
-    at.switch_page("../pages/5_compare.py").run()
+    at.switch_page("../pages/6_compare.py").run()
     assert at.multiselect(key="w_compared").value == [first.id, second.id]
 
 
@@ -170,6 +170,6 @@ def test_runs_of_another_version_are_passed_over() -> None:
     write_json(old.path / "spec.json", spec)
     assert page().multiselect(key="w_compared").value == [kept.id]
     at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=30).run()
-    at.switch_page("../pages/4_distill.py").run()
+    at.switch_page("../pages/5_distill.py").run()
     assert not at.exception
     assert len(at.selectbox[0].options) == 2

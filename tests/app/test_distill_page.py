@@ -40,7 +40,7 @@ def page(**query: str) -> AppTest:
     at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=30).run()
     for name, value in query.items():
         at.query_params[name] = value
-    at.switch_page("../pages/4_distill.py").run()
+    at.switch_page("../pages/5_distill.py").run()
     assert not at.exception
     return at
 

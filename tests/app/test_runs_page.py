@@ -27,7 +27,7 @@ def model(workspace: Path) -> None:
 
 def page() -> AppTest:
     at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=30).run()
-    at.switch_page("../pages/6_runs.py").run()
+    at.switch_page("../pages/7_runs.py").run()
     assert not at.exception
     return at
 
