@@ -188,8 +188,9 @@ def bind(name: str, value: Any, change: Callable[[Any], object]) -> Binding:
     Use: ``st.slider("Layers", 1, 30, **bind("layers", 24, set_layers))``.
     """
     key = WIDGET + name
-    if key not in st.session_state or st.session_state[key] != value:
-        st.session_state[key] = value
+    # In every run, though it mostly holds this already: a browser that missed an interrupted run would else show, and with the next
+    # click send back, the least that the widget allows.
+    st.session_state[key] = value
 
     def changed() -> None:
         change(st.session_state[key])

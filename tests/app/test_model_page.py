@@ -252,3 +252,12 @@ def test_a_scoring_that_ends_while_the_page_is_drawn_is_not_overlooked(draft: Dr
     rerun(at)
     assert run.last_word().state == "done"
     assert "see_importance" in [button.key for button in at.button], "it is watched once more, and the page drawn anew"
+
+
+def test_every_run_tells_the_browser_the_draft_s_values(draft: Draft) -> None:
+    at = open_page("model", draft)
+    for _ in range(2):  # the browser may have missed any of them, when the next began before it was done
+        bound = [number for number in at.number_input if (number.key or "").startswith("w_")]
+        assert len(bound) >= 6
+        assert all(number.proto.set_value for number in bound)
+        rerun(at)
