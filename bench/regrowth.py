@@ -78,10 +78,13 @@ class Lab:
         self.asked: dict[str, dict[str, Any]] = {}
         """The figures that were asked for so far, by their hash."""
 
+    def known(self, what: Start | Training) -> bool:
+        """Whether its figures are there."""
+        return self._record(what).exists()
+
     def figures(self, what: Start | Training) -> dict[str, Any]:
         """``parameters``, ``cpu_s`` and, under ``heldout``, the measures of each text (``core.evaluate.measure``)."""
-        name = self._name(what)
-        path = room("bench") / f"{name}.json"
+        path = self._record(what)
         if not path.exists():
             began = time.process_time()
             folder = self.model(what)
@@ -93,8 +96,8 @@ class Lab:
             write_json(path, row | {"cpu_s": time.process_time() - began})
             if isinstance(what, Training):
                 shutil.rmtree(folder)  # half a gigabyte that nobody will ask for again
-        self.asked[name] = dict(read_json(path))
-        return self.asked[name]
+        self.asked[path.stem] = dict(read_json(path))
+        return self.asked[path.stem]
 
     def losses(self, what: Start | Training) -> dict[str, float]:
         """Loss on each held-out text, nats a token."""
@@ -154,6 +157,9 @@ class Lab:
         return {
             text: measure(model, blocks_NT, tokenizer, teacher=self._references[text]) for text, blocks_NT in self.blocks.heldout.items()
         }
+
+    def _record(self, what: Start | Training) -> Path:
+        return room("bench") / f"{self._name(what)}.json"
 
     def _name(self, what: Start | Training) -> str:
         about = {"version": VERSION, "formulas": SCORE_VERSION, "model": self.weights, "data": self.blocks.fingerprint}
