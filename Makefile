@@ -29,7 +29,7 @@ test: check workspace chromium ## Everything that proves that the project works
 bench: .venv/ready workspace ## Measure the bars of docs/benchmarks.md again
 	for name in scoring load dashboard distill quality; do $(BIN)/python -m bench $$name || exit 1; done
 
-bench-peers: .venv/ready ## Install the packages that `python -m bench quality` compares with, apart from the project's own
+bench-peers: .venv/ready ## Install the packages that `python -m bench quality` and `trainers` compare with, apart from the project's own
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .peers -r bench/peers/requirements.txt
 
 screenshots: .venv/dev workspace chromium ## Take the pictures of docs/images from the running dashboard

@@ -1,22 +1,19 @@
-"""Distillation: what the demo's few minutes give back, what a step costs, and what is learnt from whom at equal tokens."""
+"""Distillation: what the demo's few minutes give back; and, as by themselves, what a step costs and what is learnt at equal tokens."""
 
 import dataclasses
 import statistics
 import time
 
-from bench.harness import Bar, Outcome, interleaved, ratio, timing_rows
-from bench.learning import RANDOM, UNTAUGHT, learn, margins
-from bench.step import CACHED, OURS, PLAIN, loss_memory, steps
+from bench import learning, step
+from bench.harness import Bar, Outcome
 from core.cli import demo_spec
-from core.data.blocks import build
-from core.model.source import resolve
 from core.runs import control
 from core.runs.folder import Run, all_runs
 from core.specs import DataSpec, DistillSpec, EvalSpec, RunSpec, ScoreSpec
 
 
 def measure(*, quick: bool) -> Outcome:
-    """Run the demo (or a very small likeness of it), read its results, and measure on its pruned model."""
+    """Run the demo (or a very small likeness of it) and read its results; then measure the two parts."""
     run = finished(small(demo_spec()) if quick else demo_spec())
     results = run.results()
     recovered = results["recovered"]
@@ -27,12 +24,7 @@ def measure(*, quick: bool) -> Outcome:
         for role in ("teacher", "pruned", "distilled") for domain, values in results[role]["heldout"].items()
     ]  # fmt: skip
     rates = [event["tokens_per_second"] for event in run.events(0)[0] if event.get("tokens_per_second")]
-    teacher = resolve(run.spec.model)
-    blocks = build(run.spec.data, teacher)
-    seconds = interleaved(steps(run.path / "pruned", teacher, blocks.train_NT), 1 if quick else 7)
-    fused, materialised = loss_memory(256 if quick else 8 * 512)
-    equal = dataclasses.replace(run.spec.distill, steps=2 if quick else 60, evaluate_every=1000, checkpoint_every=1000)
-    learnt = learn(run.path / "pruned", teacher, blocks, equal, 1 if quick else 3)
+    parts = {"a step": step.measure(quick=quick), "learning": learning.measure(quick=quick)}
     smaller = 1 - results["distilled"]["parameters"] / results["teacher"]["parameters"]
     return Outcome(
         settings={"steps": run.spec.distill.steps, "tokens a step": run.spec.distill.batch_blocks * run.spec.data.seq_len, "learning rate": run.spec.distill.learning_rate,
@@ -40,14 +32,10 @@ def measure(*, quick: bool) -> Outcome:
         bars=[
             Bar(name="parameters removed", value=smaller, limit=">= 0.25"),
             Bar(name=f"share of the lost nats recovered on held-out {home}", value=recovered[home], limit=">= 0.6"),
-            Bar(name="step / (two bodies and one head)", value=ratio(seconds, OURS, PLAIN), limit="<= 1.10"),
-            Bar(name="step from stored states / step", value=ratio(seconds, CACHED, OURS), limit="<= 0.80"),
-            Bar(name="peak memory of the loss / with all logits at once", value=fused / materialised, limit="<= 0.25"),
-            Bar(name=f"nats by which forward KL beats cross-entropy on held-out {home}, worst seed", value=min(margins(learnt, UNTAUGHT, home)), limit=">= 0"),
-            Bar(name=f"nats by which pruned beats random weights on held-out {home}", value=min(margins(learnt, RANDOM, home)), limit=">= 0"),
+            *(bar for part in parts.values() for bar in part.bars),
         ],
         rows=rows,
-        more={"Time of a step": timing_rows(seconds), f"After {equal.steps} steps": learnt},
+        more={f"{name}, {part.settings}": part.rows for name, part in parts.items()},
     )  # fmt: skip
 
 

@@ -1,57 +1,54 @@
 """What is learnt at equal tokens: from the teacher or from the text alone, by a pruned model or by one that begins at random."""
 
 import dataclasses
-import tempfile
-from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
-
-from core.data.blocks import Blocks
-from core.distill.trainer import distill
-from core.evaluate.measure import measure
-from core.model.checkpoint import load_model, load_tokenizer
-from core.progress import Silent
-from core.specs import DistillSpec
+from bench.harness import Bar, Outcome
+from bench.regrowth import DATA, SHORT, WIDTH, Lab, Start, Training
+from core.specs import DataSpec, DistillSpec
 
 TAUGHT, UNTAUGHT, RANDOM = "pruned, forward KL", "pruned, cross-entropy only", "random weights, forward KL"
+SEEDS = 3
+QUICK_DATA = DataSpec(seq_len=32, calibration_blocks=4, train_blocks=4, heldout_blocks=2)
 
 
-def learn(pruned: Path, teacher: Path, blocks: Blocks, spec: DistillSpec, seeds: int) -> list[dict[str, Any]]:
-    """Held-out losses (nats a token) after the same steps on the same blocks, a row a training: what, seed, text, loss."""
-    rows = []
-    with tempfile.TemporaryDirectory() as home:
-        for seed in range(seeds):
-            told = dataclasses.replace(spec, seed=seed)
-            alone = dataclasses.replace(told, kl_weight=0.0, ce_weight=1.0)
-            trainings = {TAUGHT: (pruned, told), UNTAUGHT: (pruned, alone)}
-            if seed == 0:
-                trainings[RANDOM] = (at_random(pruned, Path(home) / "random"), told)
-            for what, (start, settings) in trainings.items():
-                with tempfile.TemporaryDirectory(dir=home) as place:
-                    out = distill(start, teacher, blocks.train_NT, settings, Path(place) / "model", progress=Silent(), device="cpu")
-                    rows += [
-                        {"training": what, "seed": seed, "held-out text": text, "loss, nats": loss}
-                        for text, loss in losses(out, teacher, blocks)
-                    ]
-    return rows
+def trainings(spec: DistillSpec, seeds: int) -> dict[tuple[str, int], Training]:
+    """What is trained, by name and seed; the seed decides which blocks are seen, so each has text of its own."""
+    found = {}
+    pruned, random = Start(targets=WIDTH), Start(targets=WIDTH, at_random=True)
+    for seed in range(seeds):
+        told = dataclasses.replace(spec, seed=seed)
+        found[TAUGHT, seed] = Training(start=pruned, spec=told)
+        found[UNTAUGHT, seed] = Training(start=pruned, spec=dataclasses.replace(told, kl_weight=0.0, ce_weight=1.0))
+        if seed == 0:
+            found[RANDOM, seed] = Training(start=random, spec=told)
+    return found
 
 
-def losses(model: Path, teacher: Path, blocks: Blocks) -> list[tuple[str, float]]:
-    """A model's loss on every held-out text."""
-    loaded, tokenizer = load_model(model), load_tokenizer(teacher)
-    return [(text, measure(loaded, blocks_NT, tokenizer)["loss_nats"]) for text, blocks_NT in blocks.heldout.items()]
+def measure(*, quick: bool) -> Outcome:
+    """Carry out every training that is not known yet, and hold them against each other on held-out text."""
+    lab = Lab(QUICK_DATA if quick else DATA)
+    spec = dataclasses.replace(SHORT, steps=2) if quick else SHORT
+    losses = {key: lab.losses(training) for key, training in trainings(spec, 1 if quick else SEEDS).items()}
+    home = next(iter(lab.blocks.heldout))
+    untouched = {"uncut": lab.whole(), "pruned, not trained": lab.losses(Start(targets=WIDTH))}
+    rows = [{"model": name, "seed": "–", **_columns(values)} for name, values in untouched.items()]
+    rows += [{"model": name, "seed": seed, **_columns(values)} for (name, seed), values in losses.items()]
+    return Outcome(
+        settings={"steps": spec.steps, "tokens": spec.steps * lab.data.seq_len, "learning rate": spec.learning_rate,
+                  "held-out tokens of each text": lab.data.heldout_blocks * (lab.data.seq_len - 1)},
+        bars=[
+            Bar(name=f"nats by which forward KL beats cross-entropy on held-out {home}, worst seed", value=min(margins(losses, UNTAUGHT, home)), limit=">= 0"),
+            Bar(name=f"nats by which pruned beats random weights on held-out {home}", value=min(margins(losses, RANDOM, home)), limit=">= 0"),
+        ],
+        rows=rows,
+    )  # fmt: skip
 
 
-def at_random(like: Path, folder: Path) -> Path:
-    """A model of the same shape with the weights that training from scratch begins with."""
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(like, local_files_only=True)).save_pretrained(folder)
-    return folder
+def _columns(losses: dict[str, float]) -> dict[str, Any]:
+    return {f"loss on {text}, nats": loss for text, loss in losses.items()}
 
 
-def margins(rows: list[dict[str, Any]], worse: str, text: str) -> list[float]:
+def margins(losses: dict[tuple[str, int], dict[str, float]], worse: str, text: str) -> list[float]:
     """How much lower the loss of the taught, pruned model is than that of ``worse``, nats, a number a seed."""
-    found = {(row["training"], row["seed"]): row["loss, nats"] for row in rows if row["held-out text"] == text}
-    return [loss - found[TAUGHT, seed] for (what, seed), loss in found.items() if what == worse]
+    return [found[text] - losses[TAUGHT, seed][text] for (name, seed), found in losses.items() if name == worse]

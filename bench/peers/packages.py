@@ -76,9 +76,8 @@ def _optipfair(model: Any, batches: tuple[Tensor, ...], kept: int) -> np.ndarray
     import optipfair as package
 
     before = _gates(model)
-    percentage = (
-        100 * (model.config.intermediate_size - kept + 0.5) / model.config.intermediate_size
-    )  # which it rounds down to whole neurons
+    width = model.config.intermediate_size
+    percentage = 100 * (width - kept + 0.5) / width  # which it rounds down to whole neurons
     loader = [{"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT)} for ids_BT in batches]
     smaller = package.prune_model(
         model, neuron_selection_method="MAW", pruning_percentage=percentage, dataloader=loader, show_progress=False

@@ -306,6 +306,13 @@ def test_tokenizers_that_differ_are_refused(folders: tuple[Path, Path], tmp_path
         run((folders[0], other), tmp_path)
 
 
+def test_a_head_without_a_row_for_every_token_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Rows that are missing are not padding: the tokenizer uses them."""
+    short = save_tiny(tmp_path / "short", seed=2, vocab_size=90)
+    with pytest.raises(UserError, match=r"student has 97 tokens, the teacher 90, and the tokenizer uses 97"):
+        run((folders[0], short), tmp_path)
+
+
 def test_a_tracker_that_is_not_installed_is_refused_by_name(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
