@@ -26,6 +26,7 @@ from core.report.picture import CLEAR, Picture
 
 CONFIG: dict[str, Any] = {
     "displaylogo": False, "displayNotifier": False, "responsive": True,
+    "showSendToCloud": False, "plotlyServerURL": "",  # Plotly's default offers to send the chart's data to its own servers
     "modeBarButtonsToRemove": ["lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"], "toImageButtonOptions": {"format": "svg"},
 }  # fmt: skip
 LIBRARY = Path(__file__).parent / "static" / "plotly.min.js"

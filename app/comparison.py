@@ -14,7 +14,7 @@ from core.report import format as fmt
 from core.report.compare_figures import kept_picture, passages_picture
 from core.report.html import render
 from core.report.measures import COSTS, QUALITIES
-from core.report.run_figures import ROLES, quality_picture
+from core.report.run_figures import ROLES, quality_picture, role_title
 from core.report.tables import domains_of, model_rows, quality_rows, recovered_of, spec_differences
 from core.runs import control
 from core.runs.folder import Run
@@ -66,7 +66,7 @@ def headline(results: Mapping[str, Any]) -> None:
         st.metric(
             "Parameters",
             fmt.count(small.get("parameters")),
-            rows.get(ROLES[best], {}).get("change"),
+            rows.get(role_title(best, results), {}).get("change"),
             delta_color="off",
             delta_arrow="off",
             border=True,
@@ -139,11 +139,12 @@ def answers(runs: Sequence[Run], names: Sequence[str]) -> None:
     found = [run.generations() for run in runs]
     prompts = [prompt for prompt in found[0].get("prompts") or [] if all(prompt in (one.get("prompts") or []) for one in found)]
     columns: dict[str, tuple[str, list[str]]] = {}
-    for one, name in zip(found, names, strict=True):
+    for run, one, name in zip(runs, found, names, strict=True):
         said = one.get("answers") or {}
         roles = [role for role in ROLES if said.get(role)]
         for role in roles[:1] + roles[-1:]:
-            title = ROLES[role] if role == "teacher" else f"{name.partition(':')[0]}: {ROLES[role].lower()}"
+            own = role_title(role, run.results())
+            title = own if role == "teacher" else f"{name.partition(':')[0]}: {own.lower()}"
             columns.setdefault(title, (role, [said[role][one["prompts"].index(prompt)] for prompt in prompts]))
     if prompts:
         samples.beside(prompts, columns)
@@ -217,7 +218,7 @@ def answer(run_id: str, seconds: float | None) -> None:
                 st.rerun()
         return
     post_mortem.card(run, status)
-    samples.show(run.generations())
+    samples.show(run.generations(), run.results())
 
 
 def report(run: Run) -> str:

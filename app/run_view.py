@@ -11,8 +11,8 @@ import streamlit as st
 from app import live, samples
 from core.errors import UserError
 from core.report import format as fmt
-from core.report.curves import Curves, recovered
-from core.report.run_figures import heldout_picture, references_of, terms_picture, training_picture
+from core.report.curves import Curves
+from core.report.run_figures import heldout_picture, recovered_by, references_of, terms_picture, training_picture
 from core.runs import control
 from core.runs.folder import Run, find
 from core.runs.remarks import title
@@ -232,7 +232,7 @@ def words(run_id: str, seconds: float | None) -> None:
     """What the models make of the prompts, as soon as the first were asked."""
     if answers := find(run_id).generations():
         st.subheader("The same prompts", anchor=False)
-        samples.show(answers)
+        samples.show(answers, find(run_id).results())
 
 
 def headline(series: Curves, results: dict[str, Any]) -> str:
@@ -241,7 +241,7 @@ def headline(series: Curves, results: dict[str, Any]) -> str:
         return "Gap recovered: " + fmt.listed([f"{100 * part:.0f} % on {domain}" for domain, part in final.items()])
     references, parts, sign = references_of(results), [], "" if "glance" in results else "≈ "
     for domain, points in series.heldout.items():
-        part = recovered(references["teacher"].get(domain), references["pruned"].get(domain), points[-1][1])
+        part = recovered_by(references, domain, points[-1][1])
         parts += [f"{sign}{100 * part:.0f} % on {domain}"] if part is not None else []
     steps = max((points[-1][0] for points in series.heldout.values()), default=0)
     return f"Gap recovered at step {steps}: {fmt.listed(parts)}" if parts else ""

@@ -6,17 +6,17 @@ from typing import Any
 import streamlit as st
 
 from core.report import format as fmt
-from core.report.run_figures import ROLES
+from core.report.run_figures import ROLES, role_title
 from core.report.tables import common_start
 
 ICONS = {"teacher": "star", "pruned": "radio_button_unchecked", "distilled": "radio_button_checked"}
 """The same marks as in the picture."""
 
 
-def show(generations: Mapping[str, Any]) -> None:
+def show(generations: Mapping[str, Any], results: Mapping[str, Any]) -> None:
     """Every prompt of generations.json's data, through the roles that answered it."""
     answers = generations.get("answers") or {}
-    beside(generations.get("prompts") or [], {ROLES[role]: (role, answers[role]) for role in ROLES if answers.get(role)})
+    beside(generations.get("prompts") or [], {role_title(role, results): (role, answers[role]) for role in ROLES if answers.get(role)})
 
 
 def beside(prompts: Sequence[str], columns: Mapping[str, tuple[str, Sequence[str]]]) -> None:

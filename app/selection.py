@@ -85,12 +85,11 @@ def _sum(subject: Subject, axis: str, score: np.ndarray, units: Units) -> None:
 
 def actions(subject: Subject, axis: str, units: Units) -> None:
     """Pin the units or free them: each is a step of the draft, which can be undone."""
-    found = subject.pinned(axis)[tuple(np.array(units).T)]
-    _pins_said(found)
+    _pins_said(subject.pinned(axis)[tuple(np.array(units).T)])
     for verb, (label, icon, shortcut, help_) in ACTIONS.items():
-        idle = not found.any() if verb is None else bool((found == {"keep": 1, "prune": -1}[verb]).all())
+        # Enabled even where it changes nothing: a button that its own press disables loses the keyboard's focus.
         st.button(
-            label, key=f"pin_{axis}_{verb}", icon=f":material/{icon}:", shortcut=shortcut, help=help_, disabled=idle, width="stretch",
+            label, key=f"pin_{axis}_{verb}", icon=f":material/{icon}:", shortcut=shortcut, help=help_, width="stretch",
             on_click=_pin, args=(axis, units, verb),
         )  # fmt: skip
 

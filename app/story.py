@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import charts, comparison, live, run_list, samples
 from core.report import format as fmt
-from core.report.run_figures import ROLES
+from core.report.run_figures import role_title
 from core.report.story import Choice, choices, numbers, story_picture, told
 from core.report.tables import domains_of
 from core.runs.folder import Run
@@ -67,6 +67,8 @@ def words(run: Run, choice: Choice) -> None:
     answers = run.generations().get("answers") or {}
     roles = [role for role in dict.fromkeys(("teacher", choice.role)) if answers.get(role)]
     if roles:
-        names = {"teacher": "The original"} | {role: f"The smaller model, {ROLES[role].lower()}" for role in roles if role != "teacher"}
+        names = {"teacher": "The original"} | {
+            role: f"The smaller model, {role_title(role, choice.results).lower()}" for role in roles if role != "teacher"
+        }
         st.subheader("In their own words", anchor=False)
         samples.beside(run.generations()["prompts"], {names[role]: (role, answers[role]) for role in roles})

@@ -56,7 +56,7 @@ if len(compared) > 1:
 st.subheader("The same prompt", anchor=False)
 which = run
 if len(compared) == 1:
-    samples.show(run.generations())
+    samples.show(run.generations(), run.results())
 else:
     comparison.answers(compared, names)
     chosen = st.segmented_control("Ask, and report on", names, default=names[0], required=True, key="w_prompt_run")

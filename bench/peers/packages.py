@@ -76,7 +76,9 @@ def _optipfair(model: Any, batches: tuple[Tensor, ...], kept: int) -> np.ndarray
     import optipfair as package
 
     before = _gates(model)
-    percentage = 100 * (1 - kept / model.config.intermediate_size)
+    percentage = (
+        100 * (model.config.intermediate_size - kept + 0.5) / model.config.intermediate_size
+    )  # which it rounds down to whole neurons
     loader = [{"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT)} for ids_BT in batches]
     smaller = package.prune_model(
         model, neuron_selection_method="MAW", pruning_percentage=percentage, dataloader=loader, show_progress=False
@@ -97,7 +99,7 @@ def _torch_pruning(model: Any, batches: tuple[Tensor, ...], kept: int) -> np.nda
     ]
     pruner = package.pruner.MetaPruner(
         model, batches[0][:1, :8], importance=package.importance.GroupTaylorImportance(),
-        pruning_ratio=1 - kept / width, ignored_layers=others,
+        pruning_ratio=1 - (kept + 0.5) / width, ignored_layers=others,
         output_transform=lambda output: output.logits, root_module_types=[nn.Linear],
     )  # fmt: skip
     pruner.step()

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 
 from core.report import format as fmt
 from core.report.picture import CIVIDIS, NEUTRAL, Picture, colour_bar, plain, ticks
-from core.report.run_figures import LIGHT, ROLES, SHAPES, Palette
+from core.report.run_figures import LIGHT, ROLES, SHAPES, Palette, role_title
 
 Masks = Mapping[str, np.ndarray]
 """What a plan keeps, as ``core.plan.plan.keep_masks`` gives it."""
@@ -112,7 +112,7 @@ def _passages(name: str, results: Mapping[str, Any]) -> list[tuple[str, str, int
     role, rows = measured[-1], []
     for text in results[role]["heldout"]:
         before, after = ((results[one]["heldout"].get(text) or {}).get("block_losses") or [] for one in ("teacher", role))
-        title = f"{name}, {ROLES[role].lower()}" if name else ROLES[role]
+        title = f"{name}, {role_title(role, results).lower()}" if name else role_title(role, results)
         rows += [(title, text, i, b - a) for i, (a, b) in enumerate(zip(before, after, strict=False))]
     return rows
 

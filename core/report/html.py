@@ -21,7 +21,7 @@ from core.report import format as fmt
 from core.report.command import command_of
 from core.report.curves import Curves
 from core.report.picture import Picture
-from core.report.run_figures import DARK, LIGHT, ROLES, heldout_picture, quality_picture, references_of, training_picture
+from core.report.run_figures import DARK, LIGHT, ROLES, heldout_picture, quality_picture, references_of, role_title, training_picture
 from core.report.run_importance import importance_pictures
 from core.report.tables import common_start, domains_of, members_of, model_rows, quality_rows, recovered_of, sentence, spec_rows, title_of
 from core.specs import RunSpec
@@ -84,7 +84,7 @@ def render(run: ReportedRun, title: str = "", note: str = "") -> str:
         quality=[(domain, quality_rows(results, domain)) for domain in domains_of(results)],
         recovered={domain: fmt.percent(part) if (part := recovered_of(results, domain)) is not None else None for domain in domains_of(results)},
         sections=sections,
-        samples=_samples(run.generations()),
+        samples=_samples(run.generations(), run.results()),
         recipe=_recipe(run.spec),
         provenance=_provenance(run, status, results),
         command=command_of(run.spec),
@@ -138,7 +138,7 @@ def _chromed(figure: go.Figure, scheme: str) -> dict[str, Any]:
     return data
 
 
-def _samples(generations: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _samples(generations: Mapping[str, Any], results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every prompt with the answers to it, each split where it leaves the teacher's."""
     answers = generations.get("answers") or {}
     samples = []
@@ -148,7 +148,7 @@ def _samples(generations: Mapping[str, Any]) -> list[dict[str, Any]]:
         for role in (role for role in ROLES if role in answers):
             text = answers[role][i]
             shared = len(text) if teacher is None else common_start(teacher, text)
-            row.append({"role": ROLES[role], "same": text[:shared], "rest": text[shared:]})
+            row.append({"role": role_title(role, results), "same": text[:shared], "rest": text[shared:]})
         samples.append({"prompt": prompt, "answers": row})
     return samples
 

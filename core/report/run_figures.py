@@ -57,6 +57,8 @@ TERM_NAMES = {
 """Term of the loss -> what people read."""
 
 ROLES = {"teacher": "Teacher", "pruned": "Pruned, not retrained", "distilled": "Distilled"}
+CUT, REPAIRED = "Cut, before repair", "Repaired, not retrained"
+"""What a repaired run has in the place of the pruned model: two models."""
 """Name in results.json -> what people read."""
 
 
@@ -127,9 +129,13 @@ def heldout_picture(curves: Curves, references: References, *, estimated: bool =
     for column, domain in enumerate(domains, start=1):
         points = curves.heldout.get(domain, [])
         end = max([point[0] for point in points] + [curves.phases["distill"].total if "distill" in curves.phases else 1])
-        for role, dash, color in (("pruned", "dot", palette.pruned), ("teacher", "dash", palette.teacher)):
+        for role, dash, color in (
+            ("cut", "dashdot", palette.pruned),
+            ("pruned", "dot", palette.pruned),
+            ("teacher", "dash", palette.teacher),
+        ):
             if (level := references.get(role, {}).get(domain)) is not None:
-                _reference(figure, level, role, dash, color, column, end)
+                _reference(figure, level, role, role_title(role, references), dash, color, column, end)
         figure.add_scatter(
             x=[point[0] for point in points], y=[point[1] for point in points], mode="lines+markers", name=ROLES["distilled"],
             line={"color": palette.distilled, "width": 2.5}, marker={"size": 8, "color": palette.distilled},
@@ -170,7 +176,8 @@ def quality_picture(
         figure.add_scatter(x=[p[0] for p in path], y=[p[1] for p in path], mode="lines", hoverinfo="skip", showlegend=False,
                            line={"color": NEUTRAL, "width": 1, "dash": "dot"})  # fmt: skip
         for role, point in found.items():
-            name = ROLES[role] if role == "teacher" or not run["name"] else f"{run['name']}, {ROLES[role].lower()}"
+            title = role_title(role, run["results"])
+            name = title if role == "teacher" or not run["name"] else f"{run['name']}, {title.lower()}"
             row = {"model": name, cost.title: point and point[0], quality.title: point and point[1]}
             if point and row not in rows:
                 rows.append(row)
@@ -192,7 +199,7 @@ def _heldout_table(curves: Curves, references: References) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "domain": domain, "step": step, "loss, nats": loss, "KL, nats": kl,
-            "gap recovered": recovered(references.get("teacher", {}).get(domain), references.get("pruned", {}).get(domain), loss),
+            "gap recovered": recovered_by(references, domain, loss),
         }
         for domain, points in curves.heldout.items()
         for step, loss, kl in points
@@ -227,11 +234,11 @@ def _band(figure: go.Figure, steps: np.ndarray, values: np.ndarray, palette: Pal
                        fillcolor=f"rgba({red},{green},{blue},0.14)")  # fmt: skip
 
 
-def _reference(figure: go.Figure, level: float, role: str, dash: str, color: str, column: int, end: int) -> None:
+def _reference(figure: go.Figure, level: float, role: str, title: str, dash: str, color: str, column: int, end: int) -> None:
     """A horizontal line with its value written at its end."""
     figure.add_scatter(
         x=[0, end], y=[level, level], mode="lines+text", text=["", f" {level:.2f}"], textposition="middle right",
-        textfont={"color": color}, line={"color": color, "dash": dash, "width": 1.5}, name=ROLES[role], legendgroup=role,
+        textfont={"color": color}, line={"color": color, "dash": dash, "width": 1.5}, name=title, legendgroup=role,
         showlegend=column == 1, row=1, col=column, cliponaxis=False,
     )  # fmt: skip
 
@@ -263,22 +270,36 @@ def loss_of(results: Mapping[str, Any], role: str, domain: str) -> float | None:
 
 
 def references_of(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """The two lines that held-out loss moves between, from results.json's data (empty where not measured yet).
+    """The lines that held-out loss moves between, from results.json's data (empty where not measured yet); of a repaired run also ``cut``.
 
-    While a run trains it looks at a few blocks only; ``glance`` holds teacher and pruned model on those very blocks.
+    While a run trains it looks at a few blocks only; ``glance`` holds the models before training on those very blocks.
     """
+    roles = ("teacher", "pruned", "cut") if results.get("cut") else ("teacher", "pruned")
     if glance := results.get("glance"):
-        return {role: dict(glance.get(role) or {}) for role in ("teacher", "pruned")}
+        return {role: dict(glance.get(role) or {}) for role in roles}
     return {
         role: {domain: measured["loss_nats"] for domain, measured in ((results.get(role) or {}).get("heldout") or {}).items()}
-        for role in ("teacher", "pruned")
+        for role in roles
     }
+
+
+def recovered_by(references: References, domain: str, loss: float | None) -> float | None:
+    """Part of what the cut lost that is back at a loss; counted from the cut model where that is known, as in the results."""
+    lowest = references.get("cut", {}).get(domain, references.get("pruned", {}).get(domain))
+    return recovered(references.get("teacher", {}).get(domain), lowest, loss)
+
+
+def role_title(role: str, results: Mapping[str, Any]) -> str:
+    """What a model of a run is called; one that was repaired is not called merely pruned."""
+    if results.get("cut") and role in ("cut", "pruned"):
+        return CUT if role == "cut" else REPAIRED
+    return ROLES[role]
 
 
 def _panel_title(domain: str, curves: Curves, references: References, estimated: bool) -> str:
     """A domain's name and how much of its gap is closed."""
     points = curves.heldout.get(domain, [])
-    part = recovered(references.get("teacher", {}).get(domain), references.get("pruned", {}).get(domain), points[-1][1] if points else None)
+    part = recovered_by(references, domain, points[-1][1] if points else None)
     return domain if part is None else f"{domain}: {'≈ ' if estimated else ''}{100 * part:.0f} % of the gap recovered"
 
 

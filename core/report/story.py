@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from core.report import format as fmt
 from core.report.measures import COSTS, QUALITIES, front
 from core.report.picture import NEUTRAL, Picture, plain
-from core.report.run_figures import LIGHT, ROLES, Palette
+from core.report.run_figures import LIGHT, ROLES, Palette, role_title
 from core.report.tables import domains_of
 
 Results = Mapping[str, Any]
@@ -139,6 +139,11 @@ def story_picture(found: Sequence[Choice], chosen: int, *, palette: Palette = LI
     one = found[chosen]
     alt = f"{fmt.plural(len(found), 'model')} from {fmt.count(x[0])} to {fmt.count(x[-1])} parameters. Chosen: {fmt.count(one.parameters)}, {fmt.percent(one.agreement)} of next words as the original."
     table = pd.DataFrame(
-        {"model": [ROLES[one.role] for one in found], "parameters": x, "same next word": y, "nats above": [c.cost_nats for c in found]}
+        {
+            "model": [role_title(one.role, one.results) for one in found],
+            "parameters": x,
+            "same next word": y,
+            "nats above": [c.cost_nats for c in found],
+        }
     )
     return Picture(figure=figure, alt=alt, table=table)

@@ -5,7 +5,7 @@ from typing import Any
 
 from core.report import format as fmt
 from core.report.curves import recovered
-from core.report.run_figures import ROLES, loss_of
+from core.report.run_figures import CUT, ROLES, loss_of, role_title
 from core.specs import EMBEDDED_MODEL, RunSpec
 
 SHORT = {
@@ -24,11 +24,15 @@ VERBS = {
     "generate": "Ask",
 }
 
-TITLES = {"teacher": ROLES["teacher"], "cut": "Cut, before repair"} | ROLES | {"model": "Model", "draft": "Draft, by masks"}
+TITLES = {"teacher": ROLES["teacher"], "cut": CUT} | ROLES | {"model": "Model", "draft": "Draft, by masks"}
 """Also those of a run that only evaluates."""
 
 Results = Mapping[str, Any]
 """results.json's data."""
+
+
+def _title(role: str, results: Results) -> str:
+    return role_title(role, results) if role in ROLES else TITLES[role]
 
 
 def domains_of(results: Results) -> list[str]:
@@ -45,7 +49,7 @@ def model_rows(results: Results) -> list[dict[str, str]]:
     """A row for each model: size and speed, written out with units."""
     return [
         {
-            "model": TITLES[role],
+            "model": _title(role, results),
             "parameters": fmt.count(results[role].get("parameters")),
             "change": fmt.delta(_change(results, role)) if role != "teacher" else fmt.MISSING,
             "weights, bfloat16": fmt.size(results[role].get("weight_bytes")),
@@ -64,7 +68,7 @@ def quality_rows(results: Results, domain: str) -> list[dict[str, str]]:
         measured = (results[role].get("heldout") or {}).get(domain, {})
         gap = _gap(results, role, domain)
         rows.append({
-            "model": TITLES[role],
+            "model": _title(role, results),
             "perplexity": fmt.number(measured.get("perplexity")),
             "loss": fmt.nats(measured.get("loss_nats")),
             "above the teacher": fmt.MISSING if role == "teacher" else fmt.nats(gap),

@@ -241,7 +241,7 @@ def measure_step(run: Run, progress: Progress) -> None:
         found[role]["heldout"] = measure_all(run, model, blocks, reference, progress)
     if not run.spec.distill.steps or run.spec.kind == "prune":  # else speed is measured at the end, of all three models together
         add_speeds(found, {"teacher": teacher, "pruned": student}, run, progress)
-    glances = {role: first_losses(found[role]["heldout"]) for role in ("teacher", "pruned")}
+    glances = {role: first_losses(one["heldout"]) for role, one in found.items()}
     update_results(run, **found, glance=glances, machine=machine.describe(str(teacher.device)))
     shutil.rmtree(run.path / "cut", ignore_errors=True)
     add_generations(run, {"teacher": teacher, "pruned": student})

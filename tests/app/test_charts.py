@@ -38,6 +38,8 @@ def test_without_static_files_streamlit_s_own_chart_stands_in_and_can_be_boxed(t
     at = open_page("importance", draft, view="Heads")
     assert not at.get("bidi_component")
     chart = at.get("plotly_chart")[0].proto  # type: ignore[attr-defined]
+    config = json.loads(chart.config)
+    assert (config["showSendToCloud"], config["plotlyServerURL"]) == (False, ""), "no button sends a chart's data to somebody's server"
     assert chart.alt.startswith("Importance of 6 heads")
     states = WidgetStates()
     widget = states.widgets.add()

@@ -8,30 +8,13 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app import cached
-from app.state import Draft
 from app.subject import subject_of
 from core.runs.folder import all_runs
 from core.specs import Targets
-from tests.app.ready import store_draft
+from tests.browser.hands import draft_of, open_page, settled
 from tests.whole.conftest import World, world  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.browser
-
-
-def open_page(page: Page, address: str, name: str, draft: Draft) -> None:
-    """Open a page under a draft and wait until the server has drawn it."""
-    page.goto(f"{address}/{name}?draft={store_draft(draft)}")
-    expect(page.get_by_test_id("stHeading").first).to_be_visible()
-
-
-def settled(page: Page) -> None:
-    """Wait until no script runs."""
-    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
-
-
-def draft_of(world: World) -> Draft:  # noqa: F811
-    spec = world.spec
-    return Draft(model=spec.model, data=spec.data, score=spec.score)
 
 
 def test_the_whole_path_by_mouse(page: Page, address: str, world: World) -> None:  # noqa: F811

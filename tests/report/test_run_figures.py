@@ -5,6 +5,7 @@ import pytest
 
 from core.report.curves import Curves
 from core.report.run_figures import MAX_POINTS, heldout_picture, quality_picture, references_of, training_picture
+from core.report.tables import model_rows, quality_rows
 from tests.synthetic_runs import PRUNED_LOSS, TEACHER_LOSS, results, step_event
 
 
@@ -40,6 +41,26 @@ def test_heldout_lies_between_a_dashed_and_a_dotted_line_in_each_domain() -> Non
     assert lines == {("Teacher", "dash"): {TEACHER_LOSS["sotu"]}, ("Pruned, not retrained", "dot"): {PRUNED_LOSS["sotu"]}}
     assert "wikipedia: 70 % of the gap recovered" in picture.alt
     assert picture.table["gap recovered"].between(0, 1).all()
+
+
+def test_a_repaired_run_shows_what_the_cut_lost_and_counts_from_there() -> None:
+    cut = {"heldout": {domain: {"loss_nats": loss + 1} for domain, loss in PRUNED_LOSS.items()}}
+    bare, repaired = (heldout_picture(curves(60), references_of(results() | more)) for more in ({}, {"cut": cut}))
+    names = {trace.name for trace in repaired.figure.data if trace.line.dash}
+    assert names == {"Teacher", "Repaired, not retrained", "Cut, before repair"}
+    pairs = zip(repaired.table["gap recovered"], bare.table["gap recovered"], repaired.table["domain"], strict=True)
+    for counted, before, domain in pairs:
+        gap = PRUNED_LOSS[domain] - TEACHER_LOSS[domain]
+        assert np.isclose(1 - counted, (1 - before) * gap / (gap + 1))
+
+
+def test_every_table_and_picture_calls_a_repaired_model_repaired() -> None:
+    repaired = results() | {"cut": results()["pruned"]}
+    assert "Repaired, not retrained" in {row["model"] for row in model_rows(repaired)}
+    rows = quality_rows(repaired, "wikipedia")
+    assert [row["model"] for row in rows] == ["Teacher", "Cut, before repair", "Repaired, not retrained", "Distilled"]
+    picture = quality_picture([{"name": "A", "results": repaired}], "wikipedia")
+    assert "A, repaired, not retrained" in picture.table["model"].tolist()
 
 
 def test_a_glance_at_few_blocks_is_measured_against_the_same_blocks() -> None:
