@@ -168,8 +168,12 @@ class ScoreSpec(Spec):
     """Calibration blocks on which the loss after removing each layer is measured; 0 leaves that out."""
     gradient_blocks: int = 0
     """Calibration blocks on which Taylor and Fisher importance are measured, by gradients; 0 leaves that out."""
+    loss_tokens: float = 1.0
+    """Share of the tokens on which losses without layers are judged. All is exact; less is faster, and the standard error is stored and told."""
     covariances: bool = False
     """Whether the units' covariances are measured, for ridge leverage, OBS and the contribution criteria that need them."""
+    covariance_tokens: float = 1.0
+    """Share of the tokens that covariances are made from. All is exact; less is faster, and the standard error is stored and told."""
     ridge: float = 0.01
     """Ridge of leverage and OBS, as a share of the mean variance of a layer's units."""
     pre_activation: bool = False
@@ -178,6 +182,9 @@ class ScoreSpec(Spec):
     """Lengths of runs of layers whose loss after removal is measured, on ppl_blocks."""
     greedy: int = 0
     """Layers to remove one after the other, each time the one whose loss hurts least, on ppl_blocks; 0 leaves that out."""
+    greedy_lazy: bool = False
+    """Whether greedy removal tries again only the layers that cost least when last tried: the same order as long as no layer costs less when others are
+    gone, in a small part of the time."""
     batch_size: int = 4
     """Blocks a forward pass. Does not change the scores."""
 
@@ -188,6 +195,8 @@ class ScoreSpec(Spec):
             found.append(("ppl_blocks", "must be above 0 for windows and greedy, which measure losses on them."))
         if 0 < self.gradient_blocks < self.shards:
             found.append(("gradient_blocks", f"must be 0 or at least the {self.shards} shards, got {self.gradient_blocks}."))
+        shares = ("loss_tokens", "covariance_tokens")
+        found += [(name, f"must be above 0 and at most 1, got {share}.") for name in shares if not 0 < (share := getattr(self, name)) <= 1]
         found += [("windows", f"must hold lengths of 1 or more, got {length}.") for length in self.windows if length < 1]
         return found + positive(shards=self.shards, batch_size=self.batch_size, ridge=self.ridge)
 

@@ -64,6 +64,21 @@ class Batch:
         """Tokens that count."""
         return self.ids_BT.numel() if self.counts is None else int(self.counts.sum())
 
+    def drawn(self, share: float) -> Tensor:
+        """``[B, T]``, True for a random part of every block's tokens that count: the same for the same block, whatever it is batched with."""
+        counts_BT = torch.ones_like(self.ids_BT, dtype=torch.bool) if self.counts is None else self.counts
+        found_BT = torch.zeros_like(counts_BT)
+        for ids_T, counts_T, found_T in zip(self.ids_BT, counts_BT, found_BT, strict=True):
+            places_N = counts_T.nonzero().flatten()
+            found_T[places_N[drawn(len(places_N), share, seed=int(ids_T.sum())).to(places_N.device)]] = True
+        return found_BT
+
     def counting(self, values_BTC: Tensor) -> Tensor:
         """Those of the tokens that count, ``[N, C]``."""
         return values_BTC.flatten(0, 1) if self.counts is None else values_BTC[self.counts]
+
+
+def drawn(count: int, share: float, seed: int) -> Tensor:
+    """Places of a random part of ``count`` tokens, at least two, in ascending order: the same for the same seed, all of them for a share of 1."""
+    some = min(count, max(2, round(share * count)))
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:some].sort().values

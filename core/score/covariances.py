@@ -13,7 +13,8 @@ Matrices are gathered in one pass and let go of; only the results are kept.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,43 +35,72 @@ STRIPES = 8
 class CovarianceAccumulator:
     """Sum of a a^T at every place of every site."""
 
-    def __init__(self, model: nn.Module, config: Config) -> None:
+    def __init__(self, model: nn.Module, config: Config, share: float = 1.0) -> None:
         """Make room.
+
+        Args:
+            share: part of the tokens that is taken in, see ``Batch.drawn``; the sum then stands for less, and ``errors`` says how surely.
 
         Raises:
             UserError: there is not enough memory.
         """
-        self.sites, self.dims, self.tokens = sites_of(config), dims_of(config), 0
+        self.sites, self.dims, self.share, self.tokens, self.taken = sites_of(config), dims_of(config), share, 0, 0
         sizes = site_sizes(config, self.dims)
         device = next(model.parameters()).device
         check_memory(covariance_bytes(config), device)
         self.sums = {site: torch.zeros(sizes[site][0], sizes[site][1], sizes[site][1], device=device) for site in COVARIED}
+        self.energies: dict[str, list[list[Tensor]]] = {site: [[] for _ in range(sizes[site][0])] for site in COVARIED}
+        """Squared length of what each place reads, token by token; only where not all tokens are taken in."""
 
     def feed(self, model: PreTrainedModel, batch: Batch) -> None:
         """Run the model's body over a batch of blocks and take its activations in."""
         with self.hooks(model, batch), torch.no_grad():
             batch.states(model)
         self.tokens += batch.tokens
+        self.taken += batch.tokens if self.share == 1 else int(batch.drawn(self.share).sum())
 
     def covariance(self, site: str, place: int) -> Tensor:
         """``[C, C]`` float64, mean over tokens."""
-        upper = self.sums[site][place].cpu().double().triu() / self.tokens
+        upper = self.sums[site][place].cpu().double().triu() / self.taken
         return upper + upper.triu(1).T
+
+    def errors(self, site: str) -> np.ndarray:
+        """Standard error of the trace of each place's covariance, as a share of it: ``[places]``; 0 where all tokens were taken in."""
+        rest = 1 - self.taken / self.tokens
+        if not rest:
+            return np.zeros(len(self.sums[site]))
+        found = [torch.cat(parts) for parts in self.energies[site]]
+        return np.array([math.sqrt(rest / len(each_N)) * float(each_N.std() / each_N.mean().clamp_min(1e-30)) for each_N in found])
 
     @contextlib.contextmanager
     def hooks(self, model: nn.Module, batch: Batch) -> Iterator[None]:
         """Take in what runs through the model, which is to be ``batch``, while the block lasts."""
+        drawn_BT = None if self.share == 1 else batch.drawn(self.share)
         handles = []
         for site, names in (("head_channels", self.sites.output_projections), ("neurons", self.sites.down_projections)):
-            for sum_CC, module in zip(self.sums[site], modules_at(model, names), strict=True):
-                handles.append(module.register_forward_pre_hook(lambda _, args, sum_CC=sum_CC: add_gram(sum_CC, batch.counting(args[0]))))
-        for sum_CC, module in zip(self.sums["channels"], modules_at(model, self.sites.all_norms), strict=True):
-            handles.append(module.register_forward_hook(lambda _, args, output, sum_CC=sum_CC: add_gram(sum_CC, batch.counting(output))))
+            for place, module in enumerate(modules_at(model, names)):
+                handles.append(module.register_forward_pre_hook(self._taking(site, place, batch, drawn_BT, lambda args, _: args[0])))
+        for place, module in enumerate(modules_at(model, self.sites.all_norms)):
+            handles.append(module.register_forward_hook(self._taking("channels", place, batch, drawn_BT, lambda _, output: output)))
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _taking(
+        self, site: str, place: int, batch: Batch, drawn_BT: Tensor | None, of: Callable[[Any, Any], Tensor]
+    ) -> Callable[..., None]:
+        """A hook that takes in what ``of`` finds in a module's arguments and output."""
+
+        def hook(_: nn.Module, args: Any, output: Any = None) -> None:
+            acts_BTC = of(args, output)
+            acts_NC = batch.counting(acts_BTC) if drawn_BT is None else acts_BTC[drawn_BT]
+            add_gram(self.sums[site][place], acts_NC)
+            if drawn_BT is not None:
+                self.energies[site][place].append(torch.linalg.vecdot(acts_NC.float(), acts_NC.float()).cpu().double())
+
+        return hook
 
 
 def check_memory(needed: int, device: torch.device) -> None:
@@ -95,14 +125,17 @@ def add_gram(sum_CC: Tensor, acts_NC: Tensor) -> None:
         sum_CC[start:stop, start:].addmm_(acts_NC[:, start:stop].T, acts_NC[:, start:])
 
 
-def covariance_scores(model: PreTrainedModel, config: Config, batches: Iterable[Batch], ridge: float) -> dict[str, np.ndarray]:
+def covariance_scores(
+    model: PreTrainedModel, config: Config, batches: Iterable[Batch], ridge: float, share: float = 1.0
+) -> dict[str, np.ndarray]:
     """All criteria of this module.
 
     Returns:
         ``leverage.AXIS``, ``obs.AXIS``, ``contribution.AXIS``, ``iterative.AXIS``: heads ``[L, H]``, neurons ``[L, F]``, channels ``[D]``.
         Sites of channels are summed after each was divided by the output's whole energy there, so that no layer outweighs the others.
+        Where a ``share`` of the tokens is taken also ``error.AXIS``, see ``CovarianceAccumulator.errors``.
     """
-    accumulator = CovarianceAccumulator(model, config)
+    accumulator = CovarianceAccumulator(model, config, share)
     for batch in batches:
         accumulator.feed(model, batch)
     sites, width = accumulator.sites, accumulator.dims.head_dim
@@ -111,6 +144,8 @@ def covariance_scores(model: PreTrainedModel, config: Config, batches: Iterable[
         "neurons": [_scores_at(accumulator, model, "neurons", i, (name,), ridge, 1) for i, name in enumerate(sites.down_projections)],
     }  # fmt: skip
     found = {f"{name}.{axis}": np.stack([part[name] for part in of_axis]) for axis, of_axis in parts.items() for name in of_axis[0]}
+    errors = {"heads": "head_channels", "neurons": "neurons", "channels": "channels"} if share < 1 else {}
+    found |= {f"error.{axis}": accumulator.errors(site) for axis, site in errors.items()}
     return found | _channel_scores(accumulator, model, ridge)
 
 

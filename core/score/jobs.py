@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.model.dims import Dims, dims_of
 from core.score.batch import Batch
 from core.score.covariances import covariance_scores
-from core.score.depth import Remover, greedy_removal
+from core.score.depth import Damage, Remover, greedy_removal
 from core.score.gradients import gradient_sums
 from core.score.weights import weight_norms
 from core.score.width import SITES, WidthAccumulator
@@ -124,7 +124,7 @@ def _covariances(task: Task, _: int, tick: Tick) -> Arrays:
             yield batch
             tick(2 * len(batch.ids_BT))
 
-    return covariance_scores(task.model, task.config, batches(), task.spec.ridge)
+    return covariance_scores(task.model, task.config, batches(), task.spec.ridge, task.spec.covariance_tokens)
 
 
 def _removal(task: Task, block: int, tick: Tick) -> Arrays:
@@ -134,17 +134,25 @@ def _removal(task: Task, block: int, tick: Tick) -> Arrays:
         damages.append(remover.without(layer))
         tick(layer=layer, loss=damages[-1].loss)
     losses, kl = np.array([damage.loss for damage in damages]), np.array([damage.kl for damage in damages[1:]])
-    return {"losses": losses, "kl": kl, "angles": remover.angles().numpy()}
+    found = {"losses": losses, "kl": kl, "angles": remover.angles().numpy()}
+    return found | _errors(task, "loss_errors", damages[1:]) | _errors(task, "kl_errors", damages[1:])
+
+
+def _errors(task: Task, name: str, damages: list[Damage]) -> Arrays:
+    """The standard errors of losses that were judged on some tokens; nothing where they were judged on all."""
+    attribute = name.partition(".")[0].removesuffix("s")
+    return {name: np.array([getattr(damage, attribute) for damage in damages])} if task.spec.loss_tokens < 1 else {}
 
 
 def _windows(task: Task, block: int, tick: Tick) -> Arrays:
     remover, found = _remover(task, block), {"lengths": np.array(task.spec.windows)}
     for length in task.spec.windows:
-        losses = [remover.whole.loss]
+        damages = [remover.whole]
         for start in range(task.dims.layers - length + 1):
-            losses.append(remover.without(start, length).loss)
-            tick(length=length, layer=start, loss=losses[-1])
-        found[f"losses.{length}"] = np.array(losses)
+            damages.append(remover.without(start, length))
+            tick(length=length, layer=start, loss=damages[-1].loss)
+        found[f"losses.{length}"] = np.array([damage.loss for damage in damages])
+        found |= _errors(task, f"loss_errors.{length}", damages[1:])
     return found
 
 
@@ -152,7 +160,8 @@ def _greedy(task: Task, _: int, tick: Tick) -> Arrays:
     removers = [_remover(task, block) for block in range(len(task.judged()))]
     start = sum(remover.whole.loss for remover in removers) / len(removers)
     removed = []
-    for layer, loss in greedy_removal(removers, lambda layer, loss: tick(len(removers), layer=layer, loss=loss)):
+    told = lambda layer, loss: tick(len(removers), layer=layer, loss=loss)  # noqa: E731
+    for layer, loss in greedy_removal(removers, told, lazy=task.spec.greedy_lazy):
         removed.append((layer, loss))
         if len(removed) == task.spec.greedy:
             break
@@ -160,7 +169,7 @@ def _greedy(task: Task, _: int, tick: Tick) -> Arrays:
 
 
 def _remover(task: Task, block: int) -> Remover:
-    return Remover(task.model, task.config, next(task.batches(task.judged()[block : block + 1])))
+    return Remover(task.model, task.config, next(task.batches(task.judged()[block : block + 1])), task.spec.loss_tokens)
 
 
 def _one(_: Task) -> int:

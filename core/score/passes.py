@@ -26,6 +26,9 @@ class Pass:
 TEXT = ("isolate_documents",)
 """Settings of every pass over the text."""
 
+LATER = {"loss_tokens": 1.0, "covariance_tokens": 1.0, "greedy_lazy": False}
+"""Settings that came after passes had been stored, and what those were made with: they name a pass only where they differ from it."""
+
 PASSES = {
     item.name: item
     for item in (
@@ -40,19 +43,19 @@ PASSES = {
             wanted=lambda spec: spec.gradient_blocks > 0, advice="with gradient_blocks above 0",
         ),
         Pass(
-            name="covariances", title="Covariances", settings=(*TEXT, "ridge"),
+            name="covariances", title="Covariances", settings=(*TEXT, "ridge", "covariance_tokens"),
             wanted=lambda spec: spec.covariances, advice="with covariances",
         ),
         Pass(
-            name="removal", title="Loss without each layer", settings=(*TEXT, "ppl_blocks"),
+            name="removal", title="Loss without each layer", settings=(*TEXT, "ppl_blocks", "loss_tokens"),
             wanted=lambda spec: spec.ppl_blocks > 0, advice="with ppl_blocks above 0",
         ),
         Pass(
-            name="windows", title="Loss without runs of layers", settings=(*TEXT, "ppl_blocks", "windows"),
+            name="windows", title="Loss without runs of layers", settings=(*TEXT, "ppl_blocks", "loss_tokens", "windows"),
             wanted=lambda spec: bool(spec.windows), advice="with windows, the lengths of the runs",
         ),
         Pass(
-            name="greedy", title="Layers removed one by one", settings=(*TEXT, "ppl_blocks", "greedy"),
+            name="greedy", title="Layers removed one by one", settings=(*TEXT, "ppl_blocks", "loss_tokens", "greedy", "greedy_lazy"),
             wanted=lambda spec: spec.greedy > 0, advice="with greedy, the number of layers to remove",
         ),
     )
@@ -67,4 +70,9 @@ def wanted(spec: ScoreSpec) -> list[Pass]:
 
 def settings_of(item: Pass, spec: ScoreSpec) -> dict[str, object]:
     """What of a spec changes the result of a pass."""
-    return {name: getattr(spec, name) for name in item.settings}
+    return naming({name: getattr(spec, name) for name in item.settings})
+
+
+def naming(settings: dict[str, object]) -> dict[str, object]:
+    """Settings without those that are as they were before they existed, so that what was stored then is found."""
+    return {name: value for name, value in settings.items() if name not in LATER or value != LATER[name]}

@@ -114,9 +114,24 @@ def _compute_all(task: Task, todo: list[Pass], keys: dict[str, str], progress: P
             parts = [_part(keys[item.name], unit) for unit in range(units)]
             arrays = job.join([read_arrays(part, "Delete it and score again.") for part in parts])
             save_pass(keys[item.name], arrays | {"seconds": np.array(time.monotonic() - began)})
+            tell_errors(item, arrays, progress)
             for part in parts:
                 part.unlink(missing_ok=True)  # two runs may have computed the same
         meet()
+
+
+def tell_errors(item: Pass, arrays: Arrays, progress: Progress) -> None:
+    """Say how sure figures are that come from some of the tokens; nothing of exact ones."""
+    found = [values for name, values in arrays.items() if name.startswith("loss_errors")]
+    if found:
+        blocks = len(found[0])
+        errors = np.concatenate([np.sqrt((values**2).sum(0)) / blocks for values in found])
+        progress.note(f"{item.title}, judged on some of the tokens: standard error {np.median(errors):.2g} nats a token in the median.")
+    found = [values for name, values in arrays.items() if name.startswith("error.")]
+    if found:
+        progress.note(
+            f"{item.title} of some of the tokens: standard error of their traces {np.median(np.concatenate(found)):.1%} in the median."
+        )
 
 
 def _compute_unit(task: Task, item: Pass, unit: int, part: Path, counter: dict[str, int], total: int, progress: Progress) -> None:

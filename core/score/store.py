@@ -21,7 +21,7 @@ from core.model.dims import Dims
 from core.score import criteria
 from core.score.aggregate import merge
 from core.score.criteria.registry import find as find_criterion
-from core.score.passes import Pass, settings_of
+from core.score.passes import Pass, naming, settings_of
 from core.specs import RankSpec, ScoreSpec
 from core.workspace import room
 
@@ -31,7 +31,7 @@ VERSION = 3
 
 def score_key(model_fingerprint: str, calibration_hash: str, spec: ScoreSpec) -> str:
     """Name of the scores of these weights on these calibration tokens. The batch size does not change a score."""
-    settings = {name: value for name, value in spec.to_dict().items() if name != "batch_size"}
+    settings = naming({name: value for name, value in spec.to_dict().items() if name != "batch_size"})
     return content_hash({"version": VERSION, "model": model_fingerprint, "calibration": calibration_hash, "score": settings})
 
 

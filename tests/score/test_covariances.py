@@ -39,6 +39,34 @@ def test_covariances_are_the_mean_outer_products_of_what_is_read(kind: str) -> N
             np.testing.assert_array_equal(found, found.T)
 
 
+def test_a_part_of_the_tokens_is_the_same_however_it_is_batched_and_tells_how_sure_it_is() -> None:
+    here = world("llama")
+    config, blocks = here.model.config.to_dict(), torch.from_numpy(here.blocks_NT).long()
+    chosen = Batch(blocks).drawn(0.4).numpy()
+    together, apart = (CovarianceAccumulator(here.model, config, 0.4) for _ in range(2))
+    together.feed(here.model, Batch(blocks))
+    for block in blocks:
+        apart.feed(here.model, Batch(block[None]))
+    assert together.taken == apart.taken == chosen.sum() == len(blocks) * round(0.4 * blocks.shape[1])
+    for place in range(5):
+        acts_NF = here.held["neurons"][place][chosen]
+        expected = acts_NF.T @ acts_NF / len(acts_NF)
+        for accumulator in (together, apart):
+            np.testing.assert_allclose(accumulator.covariance("neurons", place), expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+        energy = (acts_NF**2).sum(1)
+        error = energy.std(ddof=1) / energy.mean() * np.sqrt((1 - len(energy) / blocks.numel()) / len(energy))
+        assert together.errors("neurons")[place] == pytest.approx(error, rel=1e-5)
+
+
+def test_padding_is_never_drawn() -> None:
+    documents = torch.tensor([[-1, -1, 0, 0, 0, 1, 1, 1], [0] * 8])
+    batch = Batch(torch.arange(16).view(2, 8), documents)
+    for share in (0.1, 0.5, 1.0):
+        found = batch.drawn(share)
+        assert not (found & (documents == -1)).any()
+        assert found.sum(1).tolist() == [max(2, round(share * count)) for count in (6, 8)]
+
+
 @pytest.mark.parametrize("units", [1, 63, 64, 65, 512, 513, 700])
 def test_the_upper_triangle_is_whole_however_the_stripes_fall(units: int) -> None:
     acts = torch.randn(30, units, generator=torch.Generator().manual_seed(units))

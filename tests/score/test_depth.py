@@ -2,6 +2,8 @@
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,12 @@ from core.specs import RankSpec, ScoreSpec
 from tests.score.world import KINDS, block_divergences, block_losses, exact_model, hold, hooks_left, log_probabilities, loss, world
 from tests.synthetic_scores import synthetic_scores
 from tests.tiny import random_blocks, tiny_config, tiny_model
+
+
+def token_losses_of(model: Any, block_T: np.ndarray, without: list[int]) -> np.ndarray:
+    """Losses of a block's predicted tokens, ``[T - 1]``, by a full forward."""
+    found = np.asarray(log_probabilities(model, block_T[None], without)[0])
+    return -found[np.arange(len(block_T) - 1), block_T[1:]]
 
 
 def ids(blocks_NT: np.ndarray) -> Batch:
@@ -69,6 +77,57 @@ def test_greedy_removal_stops_at_one_layer_and_tells_the_loss_after_each() -> No
         for i, (_, found) in enumerate(steps):
             gone = [layer for layer, _ in steps[: i + 1]]
             assert found == pytest.approx(float(block_losses(model, blocks, gone).mean()), rel=1e-6)
+
+
+def test_lazy_removal_finds_the_same_where_no_layer_grows_cheaper_and_tries_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    worth = np.random.default_rng(3).random(9)
+
+    class Layers:
+        """A model whose loss is the square of all that went: the more is gone, the more each layer costs."""
+
+        def __init__(self) -> None:
+            self.present, self.gone, self.whole = list(range(9)), 0.0, SimpleNamespace(loss=0.0)
+
+        def without(self, place: int) -> Any:
+            return SimpleNamespace(loss=(self.gone + worth[self.present[place]]) ** 2)
+
+        def remove(self, place: int) -> None:
+            self.gone += worth[self.present.pop(place)]
+
+    told: dict[bool, list[int]] = {False: [], True: []}
+    found = {lazy: list(greedy_removal([Layers()], lambda i, _, lazy=lazy: told[lazy].append(i), lazy=lazy)) for lazy in told}  # type: ignore[list-item, misc]
+    assert [layer for layer, _ in found[True]] == [layer for layer, _ in found[False]] == np.argsort(worth)[:8].tolist()
+    np.testing.assert_allclose([loss for _, loss in found[True]], np.cumsum(np.sort(worth)[:8]) ** 2)
+    assert len(told[False]) == sum(range(2, 10))
+    assert len(told[True]) < len(told[False])
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_a_part_of_the_tokens_tells_the_rise_on_just_those_and_how_sure_it_is(kind: str) -> None:
+    model, blocks = exact_model(kind), random_blocks(1, 60)
+    remover = Remover(model, model.config.to_dict(), ids(blocks), share=0.3)
+    places = remover.drawn_N.tolist()
+    assert len(places) == round(0.3 * 59)
+    with torch.no_grad():
+        rise = (token_losses_of(model, blocks[0], [2]) - token_losses_of(model, blocks[0], []))[places]
+    damage = remover.without(2)
+    assert damage.loss - remover.whole.loss == pytest.approx(float(rise.mean()), rel=1e-6, abs=1e-6)
+    assert damage.loss_error == pytest.approx(float(rise.std(ddof=1)) * np.sqrt((1 - len(places) / 59) / len(places)), rel=1e-6)
+    assert remover.whole.loss == pytest.approx(float(block_losses(model, blocks, []).detach().mean()), rel=1e-6), (
+        "of the whole model on all tokens"
+    )
+
+
+def test_errors_are_as_large_as_the_standard_errors_say() -> None:
+    model, blocks = exact_model("llama"), random_blocks(40, 60)
+    apart, told = [], []
+    for i in range(len(blocks)):
+        whole, part = (Remover(model, model.config.to_dict(), ids(blocks[i : i + 1]), share) for share in (1.0, 0.5))
+        apart.append((whole.without(1).loss - part.without(1).loss, whole.without(1).kl - part.without(1).kl))
+        told.append((part.without(1).loss_error, part.without(1).kl_error))
+        assert whole.without(1).loss_error == whole.without(1).kl_error == 0
+    ratio = np.sqrt((np.array(apart) ** 2).mean(0) / (np.array(told) ** 2).mean(0))
+    assert ((ratio > 0.6) & (ratio < 1.6)).all(), ratio
 
 
 def test_greedy_losses_are_stored_in_the_order_of_removal() -> None:

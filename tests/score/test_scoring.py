@@ -252,3 +252,28 @@ def test_scoring_changes_no_weight_and_no_setting_of_the_model() -> None:
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
     assert (model.config.to_dict(), model.training) == (settings, training)
     assert np.isfinite(score_model(model, random_blocks(4, 12), ALL).importance("neurons", RankSpec())).all()
+
+
+def test_a_part_of_the_tokens_is_told_with_its_standard_error_and_all_of_them_without(workspace: Path, tmp_path: Path) -> None:
+    model = saved_model(tmp_path / "model")
+
+    class Noting(Watching):
+        def __init__(self) -> None:
+            super().__init__()
+            self.notes: list[str] = []
+
+        def note(self, message: str) -> None:
+            self.notes.append(message)
+
+    exact, partly = Noting(), Noting()
+    scored(model, ALL, exact)
+    assert exact.notes == []
+    found = scored(model, dataclasses.replace(ALL, loss_tokens=0.5, covariance_tokens=0.5), partly)
+    assert [note.split(",")[0].split(" of some")[0] for note in partly.notes] == [
+        "Covariances",
+        "Loss without each layer",
+        "Loss without runs of layers",
+    ]
+    errors = found.arrays("removal")["loss_errors"]
+    assert errors.shape == (ALL.ppl_blocks, 3)
+    assert f"{np.median(np.sqrt((errors**2).sum(0)) / ALL.ppl_blocks):.2g} nats" in partly.notes[1]

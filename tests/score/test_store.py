@@ -9,7 +9,7 @@ from core.errors import UserError
 from core.files import read_json, write_json
 from core.model.dims import dims_of
 from core.score import store
-from core.score.passes import PASSES, settings_of, wanted
+from core.score.passes import LATER, PASSES, settings_of, wanted
 from core.score.store import Scores, all_scores, find, load, pass_file, pass_key, save, save_pass, score_key
 from core.specs import RankSpec, ScoreSpec
 from tests.tiny import tiny_config
@@ -57,13 +57,20 @@ def test_scores_are_found_only_under_all_that_determines_them(stored: Scores) ->
 def test_no_setting_is_forgotten_in_the_names() -> None:
     changed = {
         "shards": 3, "ppl_blocks": 9, "gradient_blocks": 8, "covariances": True, "ridge": 0.5, "pre_activation": True, "windows": (2,), "greedy": 2,
-        "isolate_documents": False,
+        "isolate_documents": False, "loss_tokens": 0.5, "covariance_tokens": 0.5, "greedy_lazy": True,
     }  # fmt: skip
     assert set(changed) | {"batch_size"} == set(SPEC.to_dict()), "a new setting belongs into this list"
     keys = {score_key("model", "text", ScoreSpec(**{name: value})) for name, value in changed.items()}  # type: ignore[arg-type]
     assert len(keys | {score_key("model", "text", ScoreSpec())}) == len(changed) + 1
     switches = {item.name for item in PASSES.values() if not item.settings} | {"covariances", "pre_activation"}
     assert {setting for item in PASSES.values() for setting in item.settings} | switches >= set(changed), "every setting changes some pass"
+
+
+def test_settings_that_came_later_name_nothing_until_they_are_changed() -> None:
+    for item in PASSES.values():
+        assert not set(settings_of(item, ScoreSpec())) & set(LATER)
+        assert set(settings_of(item, ScoreSpec(loss_tokens=0.5, covariance_tokens=0.5, greedy_lazy=True))) == set(item.settings)
+    assert {name: getattr(ScoreSpec(), name) for name in LATER} == LATER, "what was stored before is what the defaults ask for"
 
 
 def test_a_pass_is_shared_by_all_scores_that_differ_in_what_it_does_not_look_at() -> None:
