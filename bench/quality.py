@@ -3,7 +3,7 @@
 Everybody cuts the same model by the same share of all its parameters, on the same calibration tokens; a gap is the rise of the
 loss above the uncut model, in nats a token, on text that nobody calibrated on. Every row is kept in the workspace's ``quality``
 under the hash of all that determines it, so an interrupted measurement goes on where it was. ``python -m bench.quality WORDS``
-measures only the rows whose name holds one of the words, on the calibration texts that are given as ``on:NAME``.
+measures only the rows whose name holds one of the words, on the calibration texts that are given as ``on:NAME``, and shows all that is known by then.
 """
 
 import dataclasses
@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from bench import coppice
-from bench.harness import Bar, Outcome
+from bench.harness import Bar, Outcome, show
 from bench.peers import flap, llm_pruner, minitron, optipfair, osscar, packages, slicegpt
 from bench.peers.ground import BATCH, Cut, Ground
 from core.data.blocks import build
@@ -87,6 +88,7 @@ class Row:
     """Whether it is one of those of which the best is the bar."""
 
 
+OSSCAR = Row(name="OSSCAR, FFN", how="by formula", make=osscar.ffn, best_of=False)
 PEERS = (
     Row(name="Minitron, FFN", how="by formula", make=minitron.ffn),
     Row(name="Minitron, FFN and KV groups", how="by formula", make=minitron.ffn_and_groups),
@@ -98,7 +100,7 @@ PEERS = (
     Row(name="FLAP, FFN with bias", how="by formula", make=flap.ffn_with_bias),
     Row(name="FLAP, KV groups and FFN with bias", how="by formula", make=flap.groups_and_ffn_with_bias),
     Row(name="SliceGPT", how="by formula", make=slicegpt.slices),
-    Row(name="OSSCAR, FFN", how="by formula", make=osscar.ffn, best_of=False),
+    OSSCAR,
 )
 
 PACKAGES = (
@@ -135,11 +137,15 @@ class Lab:
         blocks_NT = next(iter(build(self.settings.data(domain), self.folder).heldout.values()))
         return blocks_NT if domain == ELSEWHERE else blocks_NT[: self.settings.mixed_blocks]
 
-    def measured(self, row: Row, share: float, source: str) -> dict[str, Any]:
-        """Parameters, and the mean loss on each held-out text; measured once."""
+    def place(self, row: Row, share: float, source: str) -> tuple[Path, dict[str, Any]]:
+        """Where a figure is kept, and all that determines it."""
         about = {"version": VERSION, "settings": self.settings.measured(), "model": self.weights, "name": row.name,
                  "how": row.how, "share": share, "text": source}  # fmt: skip
-        path = room("quality") / f"{content_hash(about)}.json"
+        return room("quality") / f"{content_hash(about)}.json", about
+
+    def measured(self, row: Row, share: float, source: str) -> dict[str, Any]:
+        """Parameters, and the mean loss on each held-out text; measured once."""
+        path, about = self.place(row, share, source)
         if not path.exists():
             began = time.process_time()
             ground = self.ground(source)
@@ -188,14 +194,36 @@ def measure(*, quick: bool) -> Outcome:
                 rows.append({"cut": row.name, "how": "not run", "removed": f"{share:.0%}", "parameters": "–", "gap, nats": "–",
                              f"gap on {ELSEWHERE}, nats": "–", "note": "make bench-peers"})  # fmt: skip
                 continue
-            inside, outside = (lab.gap(row, share, CALIBRATION, domains) for domains in (MIXED_TEXTS, (ELSEWHERE,)))
-            found = lab.measured(row, share, CALIBRATION)
-            gaps[row.name] = inside, outside
-            rows.append({"cut": row.name, "how": row.how, "removed": f"{share:.0%}", "parameters": found["parameters"], "gap, nats": inside,
-                         f"gap on {ELSEWHERE}, nats": outside, "note": found["note"]})  # fmt: skip
+            gaps[row.name] = gaps_of(lab, row, share)
+            rows.append(told(lab, row, share))
         bars += [*against_peers(gaps, share), mix_against_single(lab, share)]
     return Outcome(
         settings=dataclasses.asdict(lab.settings) | {"calibrated on": CALIBRATION, "model": "SmolLM2-135M"}, bars=bars, rows=rows
+    )
+
+
+def gaps_of(lab: Lab, row: Row, share: float) -> tuple[float, float]:
+    """Nats above the uncut model in the calibration's domains, and out of them."""
+    return lab.gap(row, share, CALIBRATION, MIXED_TEXTS), lab.gap(row, share, CALIBRATION, (ELSEWHERE,))
+
+
+def told(lab: Lab, row: Row, share: float) -> dict[str, Any]:
+    """A row of the table."""
+    (inside, outside), found = gaps_of(lab, row, share), lab.measured(row, share, CALIBRATION)
+    return {"cut": row.name, "how": row.how, "removed": f"{share:.0%}", "parameters": found["parameters"], "gap, nats": inside,
+            f"gap on {ELSEWHERE}, nats": outside, "note": found["note"]}  # fmt: skip
+
+
+def known(lab: Lab) -> Outcome:
+    """What is measured by now, the best first, and the bars against those peers that are."""
+    rows, bars = [], []
+    for share in lab.settings.shares:
+        here = [row for row in ROWS if lab.place(row, share, CALIBRATION)[0].exists()]
+        rows += sorted((told(lab, row, share) for row in here), key=lambda row: row["gap, nats"])
+        if DEFAULT in here and OSSCAR in here and any(row.best_of for row in here):
+            bars += against_peers({row.name: gaps_of(lab, row, share) for row in here}, share)
+    return Outcome(
+        settings=dataclasses.asdict(lab.settings) | {"calibrated on": CALIBRATION, "not measured yet": "left out"}, bars=bars, rows=rows
     )
 
 
@@ -203,11 +231,11 @@ def against_peers(gaps: dict[str, tuple[float, float]], share: float) -> list[Ba
     """The default recipe's gap as a share of the best tool's, in and out of the calibration's domains, and of OSSCAR's."""
     mine = gaps[DEFAULT.name]
     best = [min(gaps[row.name][place] for row in (*PEERS, *PACKAGES) if row.best_of and row.name in gaps) for place in (0, 1)]
-    told = f"{share:.0%} removed: "
+    start = f"{share:.0%} removed: "
     return [
-        Bar(name=told + "gap / the best tool's", value=mine[0] / best[0], limit="<= 0.5"),
-        Bar(name=told + "gap / OSSCAR's", value=mine[0] / gaps["OSSCAR, FFN"][0], limit="<= 0.75"),
-        Bar(name=told + f"gap / the best tool's on {ELSEWHERE}", value=mine[1] / best[1], limit="<= 0.8"),
+        Bar(name=start + "gap / the best tool's", value=mine[0] / best[0], limit="<= 0.5"),
+        Bar(name=start + "gap / OSSCAR's", value=mine[0] / gaps[OSSCAR.name][0], limit="<= 0.75"),
+        Bar(name=start + f"gap / the best tool's on {ELSEWHERE}", value=mine[1] / best[1], limit="<= 0.8"),
     ]
 
 
@@ -228,6 +256,7 @@ def main(words: Sequence[str]) -> None:
             if any(word.lower() in row.name.lower() for word in names):
                 for share in SHARES:
                     lab.measured(row, share, source)
+    show("quality, as far as measured", known(lab), as_json=False, quick=False)
 
 
 if __name__ == "__main__":
