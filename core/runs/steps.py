@@ -50,6 +50,7 @@ from core.runs.findings import (
     update_results,
 )  # fmt: skip
 from core.runs.folder import Run
+from core.runs.following import Following
 from core.score.criteria import problems as criterion_problems
 from core.score.scoring import score
 from core.score.share import meet
@@ -127,7 +128,7 @@ def follow(run: Run) -> None:
         UserError: another process has ended, or this one's share cannot be done.
     """
     spec, folder = run.spec, resolve(run.spec.model)
-    score(folder, build(spec.data, folder, Silent()), spec.score, Silent(), spec.device, name=spec.model)
+    score(folder, build(spec.data, folder, Silent()), spec.score, Following(run), spec.device, name=spec.model)
     if spec.kind == "distill":
         meet()
         if to_be_trained(run):

@@ -137,9 +137,9 @@ def _dot(first_ND: Tensor, second_ND: Tensor) -> Tensor:
     return (first_ND.to(wide) * second_ND.to(wide)).sum(1).cpu().double()
 
 
-def losses_without(model: PreTrainedModel, config: dict[str, Any], batch: Batch) -> Iterator[Damage]:
+def losses_without(model: PreTrainedModel, config: dict[str, Any], batch: Batch, share: float = 1.0) -> Iterator[Damage]:
     """Yield the uncut model's loss, then the damage without layer 0, 1, ..."""
-    remover = Remover(model, config, batch)
+    remover = Remover(model, config, batch, share)
     yield remover.whole
     for i in range(len(remover.present)):
         yield remover.without(i)
