@@ -7,6 +7,7 @@ measures only the rows whose name holds one of the words, on the calibration tex
 """
 
 import dataclasses
+import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -251,11 +252,12 @@ def main(words: Sequence[str]) -> None:
     sources = [word.removeprefix("on:") for word in words if word.startswith("on:")] or [CALIBRATION]
     names = [word for word in words if not word.startswith("on:")]
     lab.uncut()
-    for source in sources:
-        for row in ROWS:
-            if any(word.lower() in row.name.lower() for word in names):
-                for share in SHARES:
-                    lab.measured(row, share, source)
+    asked = [row for row in ROWS if any(word.lower() in row.name.lower() for word in names)]
+    if not packages.ENVIRONMENT.is_dir() and (missing := [row.name for row in asked if row in PACKAGES]):
+        print(f"NOT RUN, their packages are not here (make bench-peers): {'; '.join(missing)}", file=sys.stderr, flush=True)
+        asked = [row for row in asked if row not in PACKAGES]
+    for row, source, share in itertools.product(asked, sources, SHARES):
+        lab.measured(row, share, source)
     show("quality, as far as measured", known(lab), as_json=False, quick=False)
 
 
