@@ -9,6 +9,14 @@ from tests.whole.conftest import World
 MOST_TABS = 120
 """Steps from one control to another that a person would still call reachable."""
 
+STILL = """() => {
+  const tall = [...document.querySelectorAll('section, [data-testid="stVerticalBlock"]')].map(one => one.scrollHeight).join();
+  const before = window.coppiceTall;
+  window.coppiceTall = tall;
+  return tall === before;
+}"""
+"""Whether the page is as tall as when this was last asked."""
+
 FOCUS = """() => {
   const one = document.activeElement;
   return one && one !== document.body ? `${one.tagName} ${one.role ?? ''} ${one.ariaLabel || one.innerText}`.replace(/\\s+/g, ' ').slice(0, 60) : null;
@@ -39,9 +47,16 @@ def focused(page: Page) -> str | None:
     return found
 
 
+def still(page: Page) -> None:
+    """Wait until nothing is drawn any more: what arrives above a control pushes it out of sight, the focus with it."""
+    settled(page)
+    page.wait_for_function(STILL, polling=500)
+
+
 def reach(page: Page, target: Locator) -> None:
     """Go to a control with the Tab key alone; it must come into view, and its focus must be seen."""
     expect(target).to_be_enabled()
+    still(page)
     way: list[str | None] = []
     for _ in range(MOST_TABS):
         page.keyboard.press("Tab")

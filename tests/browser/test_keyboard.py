@@ -22,7 +22,7 @@ def press(page: Page, name: str | re.Pattern[str], key: str = "Enter") -> None:
 
 def test_from_the_model_to_a_pinned_head_by_keyboard(page: Page, address: str, world: World) -> None:  # noqa: F811
     open_page(page, address, "", draft_of(world))
-    settled(page)
+    expect(page.get_by_text("Where the parameters are")).to_be_visible()
     press(page, "Compute importance")
     press(page, "See the importance", "Space")
 
