@@ -169,7 +169,7 @@ class ScoreSpec(Spec):
     gradient_blocks: int = 0
     """Calibration blocks on which Taylor and Fisher importance are measured, by gradients; 0 leaves that out."""
     loss_tokens: float = 1.0
-    """Share of the tokens on which losses without layers are judged. All is exact; less is faster, and the standard error is stored and told."""
+    """Share of the tokens on which losses without layers are judged. All is exact; less is faster, and the standard error is stored and told (not of greedy)."""
     covariances: bool = False
     """Whether the units' covariances are measured, for ridge leverage, OBS and the contribution criteria that need them."""
     covariance_tokens: float = 1.0
@@ -184,7 +184,7 @@ class ScoreSpec(Spec):
     """Layers to remove one after the other, each time the one whose loss hurts least, on ppl_blocks; 0 leaves that out."""
     greedy_lazy: bool = False
     """Whether greedy removal tries again only the layers that cost least when last tried: the same order as long as no layer costs less when others are
-    gone, in a small part of the time."""
+    gone, and faster; where one does, another and sometimes worse order."""
     batch_size: int = 4
     """Blocks a forward pass. Does not change the scores."""
 
