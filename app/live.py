@@ -1,12 +1,12 @@
 """Following a run while it works: reading only what is new, drawing only what changed, and never losing the viewer's zoom."""
 
-import copy
 import functools
 from collections.abc import Callable
 
 import streamlit as st
 
 from app import charts
+from app.tail import follow
 from core.report.curves import Curves
 from core.report.picture import Picture
 from core.report.run_figures import DARK, LIGHT, Palette
@@ -16,10 +16,7 @@ from core.runs.status import Status
 PACE_SECONDS = {"running": 2.0, "stopping": 2.0, "queued": 10.0}
 """State -> how often a run in it is looked at; all other states are final and are not."""
 
-TAILS = "live_tails"
 PAUSED = "live_paused"
-KEEP_TAILS = 3
-"""Runs whose curves one tab remembers."""
 
 
 def pace(status: Status) -> float | None:
@@ -48,27 +45,14 @@ def settled(status: Status, seconds: float | None) -> None:
         st.rerun()
 
 
-def follow(run: Run) -> Curves:
-    """The run's curves up to now. Reads the diary from where the last call ended."""
-    tails: dict[str, tuple[int, Curves]] = st.session_state.setdefault(TAILS, {})
-    offset, curves = tails.pop(run.id, (0, Curves()))
-    events, end = run.events(offset)
-    if end < offset:
-        curves, (events, end) = Curves(), run.events(0)
-    tails[run.id] = (end, curves.extend(events))
-    for name in list(tails)[:-KEEP_TAILS]:
-        del tails[name]
-    return curves
-
-
-def held_still(run: Run, paused: bool) -> Curves:
+def held_still(run: Run, *, live: bool, paused: bool) -> Curves:
     """The run's curves, or while ``paused`` those of the moment at which it was paused."""
     if not paused:
         st.session_state.pop(PAUSED, None)
-        return follow(run)
+        return follow(run, live=live)
     name, curves = st.session_state.get(PAUSED, (None, None))
     if name != run.id:
-        curves = copy.deepcopy(follow(run))
+        curves = follow(run, live=live)
         st.session_state[PAUSED] = (run.id, curves)
     return curves
 

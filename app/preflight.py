@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app import cached, distill_form
+from app import cached, distill_form, estimate
 from app.state import Draft
 from core.distill.matching import conflicts
 from core.errors import UserError
@@ -26,6 +26,9 @@ KINDS = {"distill": "Prune and distill", "prune": "Prune only"}
 BYTES_A_PARAMETER = {"prune": 4 + 4, "distill": 4 + 4 + 2 * 12}
 """What a run takes on disk: the pruned model, beside it for a while what it was before repair, and for distillation also the finished one and, while one checkpoint
 replaces the other, two of them with weights and Adam's two moments. All float32."""
+
+FORWARDS = 4
+"""Forward passes that a distilled token costs at most: the teacher's, the student's, and backwards through it, which is two more."""
 
 REPAIR_NAMES = {"none": "None", "closed": "Closed form", "thorough": "Thorough"}
 REPAIR_HELP = (
@@ -141,6 +144,13 @@ def measured_rate(spec: RunSpec) -> Rate | None:
     return Rate(statistics.median(found), len(found)) if found else None
 
 
+def _time_said(tokens: int, rate: Rate | None, timed: float | None) -> str:
+    """How long the training takes, as earlier runs went, else as the timed teacher reads; or that nobody knows."""
+    if rate:
+        return f"{fmt.duration(tokens / rate.tokens_per_second, estimated=True)}, as {fmt.plural(rate.runs, 'earlier run')} went"
+    return f"{fmt.duration(FORWARDS * tokens / timed, estimated=True)}, by one timed forward pass" if timed else "not measured yet on this machine"
+
+
 def facts(spec: RunSpec, card: Card) -> dict[str, str]:
     """What the run will do and take, for the card beside the form."""
     rows = {
@@ -149,15 +159,10 @@ def facts(spec: RunSpec, card: Card) -> dict[str, str]:
         "Text": f"{spec.data.text.source}, blocks of {spec.data.seq_len} tokens",
     }
     if spec.kind == "distill":
-        rate = measured_rate(spec)
         tokens = spec.distill.steps * spec.distill.batch_blocks * spec.distill.accumulation * spec.data.seq_len
         rows["Training"] = f"{fmt.count(tokens)} tokens"
         if stored := distill_form.store_bytes(spec.distill, spec.data, card):
             rows["Teacher's states"] = f"{fmt.size(stored)} at most, kept for later runs"
-        rows["Time to distill"] = "not measured yet on this machine"
-        if rate:
-            rows["Time to distill"] = (
-                f"{fmt.duration(tokens / rate.tokens_per_second, estimated=True)}, as {fmt.plural(rate.runs, 'earlier run')} went"
-            )
+        rows["Time to distill"] = _time_said(tokens, measured_rate(spec), estimate.tokens_per_second(spec))
     rows["Disk"] = f"{fmt.size(disk_needed(spec, card), estimated=True)} at most, {fmt.size(disk_free())} free"
     return rows

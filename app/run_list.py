@@ -20,7 +20,10 @@ from core.runs.folder import Run
 from core.runs.remarks import MOST_NAME, MOST_NOTE, Remarks, remark, remarks, title
 from core.specs import EMBEDDED_MODEL
 
-KINDS = {"score": "Importance", "prune": "Pruning", "distill": "Distillation", "evaluate": "Evaluation", "generate": "Answers"}
+KINDS = {
+    "probe": "Timing", "score": "Importance", "preview": "Draft measured", "search": "Search", "prune": "Pruning", "distill": "Distillation",
+    "family": "Family", "evaluate": "Evaluation", "generate": "Answers",
+}  # fmt: skip
 PAGE = 20
 """Runs that are drawn at first, and added by each press of the button below them."""
 CHOSEN = "chosen_runs"

@@ -9,10 +9,12 @@ from typing import Any
 import streamlit as st
 
 from app import live, samples
+from app.tail import follow
 from core.errors import UserError
 from core.report import format as fmt
 from core.report.curves import Curves
-from core.report.run_figures import heldout_picture, recovered_by, references_of, terms_picture, training_picture
+from core.report.picture import Picture
+from core.report.run_figures import Palette, References, heldout_picture, recovered_by, references_of, terms_picture, training_picture
 from core.runs import control
 from core.runs.folder import Run, find
 from core.runs.remarks import title
@@ -20,6 +22,7 @@ from core.runs.slots import queue_position
 from core.runs.status import Status
 
 PHASES = {
+    "probe": ("speed",),
     "score": ("score",),
     "preview": ("score", "plan", "measure"),
     "search": ("score", "search", "finals"),
@@ -47,6 +50,10 @@ NEWS_SECONDS = 30.0
 ETA_STEPS, ETA_PART = 20, 0.05
 """An estimate of the time left is shown after so many units, or that part of the phase."""
 
+Version = tuple[str, int, float]
+"""Of a run's curves: the run, how many events they hold, and the time of the last."""
+KEEP_PICTURES = 16
+
 PAUSE = "w_paused"
 WINDOWS = {"All steps": None, "Last 500": 500, "Last 100": 100, "Last 20": 20}
 
@@ -65,7 +72,7 @@ def header(run_id: str, seconds: float | None) -> None:
     run = find(run_id)
     status = control.reconcile(run)
     live.settled(status, seconds)
-    curves = live.follow(run)
+    curves = follow(run, live=status.live)
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             icon, colour = STATES[status.state]
@@ -199,33 +206,44 @@ def curves(run_id: str, seconds: float | None) -> None:
     """How much came back, the held-out loss between its two lines, and the divergence at every step."""
     run = find(run_id)
     paused = bool(seconds) and bool(st.session_state.get(PAUSE))
-    series, results = live.held_still(run, paused), run.results()
+    series, results = live.held_still(run, live=bool(seconds), paused=paused), run.results()
     if not series.steps:
         st.caption(":material/show_chart: Loss and divergence appear here with the first distillation step.")
         return
-    palette = live.palette()
+    version = (run_id, series.events, series.last_time or 0.0)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"### {headline(series, results) or 'Distillation'}")
         if seconds:
             st.toggle("Pause the charts", key=PAUSE, help="Hold them still while the run goes on.")
     st.markdown("**Held-out loss** on the way, between the teacher's and that of the pruned model before distillation")
-    live.live_chart(heldout_picture(series, references_of(results), estimated="glance" not in results, palette=palette), "heldout")
+    live.live_chart(_heldout(version, references_of(results), "glance" not in results, live.palette(), series), "heldout")
     st.markdown("**Divergence from the teacher in training**")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         window = st.segmented_control("Show", list(WINDOWS), default="All steps", required=True, key="w_window")
         log = st.toggle("Logarithmic", value=True, key="w_log")
         smoothing = st.slider("Smoothing", 0.0, 0.95, 0.6, 0.05, key="w_smoothing", width=220)
-    picture = training_picture(series, window=WINDOWS[window], log=log, smoothing=smoothing, palette=palette)
-    live.live_chart(picture, "training")
+    live.live_chart(_training(version, WINDOWS[window], log, smoothing, live.palette(), series), "training")
     if len(series.terms) > 1 and st.toggle(
         "Every term of the loss", key="w_terms", help="Each part that is learnt from or looked at, smoothed."
     ):
-        live.live_chart(terms_picture(series, log=log, smoothing=smoothing, palette=palette), "terms")
+        live.live_chart(terms_picture(series, log=log, smoothing=smoothing, palette=live.palette()), "terms")
     if series.samples:
         step, answers = series.samples
         st.markdown(f"**What the student says** at step {step}")
         for answer in answers:
             st.markdown(f"{samples.plain(answer['prompt'])} **{samples.plain(answer['text'])}**")
+
+
+@st.cache_resource(max_entries=KEEP_PICTURES, show_spinner=False)
+def _heldout(version: Version, references: References, estimated: bool, palette: Palette, _series: Curves) -> Picture:
+    """The picture of the held-out losses, made once for all tabs that look at a version of the curves."""
+    return heldout_picture(_series, references, estimated=estimated, palette=palette)
+
+
+@st.cache_resource(max_entries=KEEP_PICTURES, show_spinner=False)
+def _training(version: Version, window: int | None, log: bool, smoothing: float, palette: Palette, _series: Curves) -> Picture:
+    """The picture of the divergence in training, likewise."""
+    return training_picture(_series, window=window, log=log, smoothing=smoothing, palette=palette)
 
 
 def words(run_id: str, seconds: float | None) -> None:

@@ -4,7 +4,7 @@ import time
 
 import streamlit as st
 
-from app import cached, state
+from app import cached, estimate, state
 from app.cached import KnownRun
 from app.state import Draft
 from app.ui import empty_state, user_errors
@@ -12,7 +12,7 @@ from core.report.format import count, duration, listed, percent, plural
 from core.runs import control
 from core.runs.folder import Run
 from core.score.passes import Pass, wanted
-from core.score.store import Scores, all_scores
+from core.score.store import Scores
 from core.specs import DataSpec, ScoreSpec
 
 WATCH_SECONDS = 1.5
@@ -33,7 +33,9 @@ def panel(draft: Draft) -> None:
         return
     if run is not None and (error := run.status().error):
         st.error(f"{error['message']} {error.get('hint', '')}", title="The last scoring did not finish", icon=":material/error:")
-    st.markdown(_plan_said(draft))
+    todo = [item for item in wanted(draft.score) if item.name not in cached.made_passes(draft)]
+    st.markdown(_plan_said(draft, todo))
+    estimate.show(draft, todo)
     problems = draft.run_spec(kind="score").problems()
     for problem in problems:
         st.error(problem, icon=":material/error:")
@@ -65,15 +67,13 @@ def others(draft: Draft) -> None:
             )  # fmt: skip
 
 
-def _plan_said(draft: Draft) -> str:
-    """What would be measured, what is there already, and how long the rest takes."""
-    made = cached.made_passes(draft)
+def _plan_said(draft: Draft, todo: list[Pass]) -> str:
+    """What would be measured, and what is there already."""
     tokens = count(draft.data.calibration_blocks * draft.data.seq_len)
-    todo = [item for item in wanted(draft.score) if item.name not in made]
     names = listed([_pass_said(item, draft.score) for item in todo])
-    reused = listed([item.title.lower() for item in wanted(draft.score) if item.name in made])
-    there = f" Already measured on this text, and used again: {reused}." if made else ""
-    return f"To be measured on {tokens} tokens: {names or 'nothing new'}.{there} {_estimate(draft, todo)}"
+    reused = listed([item.title.lower() for item in wanted(draft.score) if item not in todo])
+    there = f" Already measured on this text, and used again: {reused}." if reused else ""
+    return f"To be measured on {tokens} tokens: {names or 'nothing new'}.{there}"
 
 
 def _pass_said(item: Pass, score: ScoreSpec) -> str:
@@ -145,35 +145,3 @@ def _watch(run_id: str) -> None:
     ):
         control.cancel(known.run)
         st.rerun(scope="fragment")
-
-
-def _estimate(draft: Draft, todo: list[Pass]) -> str:
-    """How long these passes will take, if this model had each of them made here before; else that nobody knows."""
-    before = [scores for scores in all_scores() if scores.meta["model"] == draft.model]
-    if not before:
-        return "How long that takes is not known yet: this model has not been scored on this machine."
-    seconds = [_seconds(item, draft, before) for item in todo]
-    known = sum(value for value in seconds if value is not None)
-    if None in seconds:
-        new = listed([item.title.lower() for item, value in zip(todo, seconds, strict=True) if value is None])
-        return f"How long that takes is not known yet: {new} of this model {'was' if seconds.count(None) == 1 else 'were'} not measured here before."
-    return f"{duration(known, estimated=True)}, going by earlier scorings of this model here."
-
-
-def _seconds(item: Pass, draft: Draft, before: list[Scores]) -> float | None:
-    """How long a pass took before, scaled to the tokens that it would look at now."""
-    for scores in before:
-        took = cached.pass_seconds(scores.meta["passes"][item.name]) if scores.has(item.name) else None
-        if took is not None:
-            then = _work(item, ScoreSpec.from_dict(scores.meta["score"]), DataSpec.from_dict(scores.meta["data"]))
-            return took * _work(item, draft.score, draft.data) / then
-    return None
-
-
-def _work(item: Pass, score: ScoreSpec, data: DataSpec) -> float:
-    """What a pass takes, in tokens of a forward pass up to a factor that is the same for all settings."""
-    times = {
-        "gradients": score.gradient_blocks, "removal": score.ppl_blocks, "windows": score.ppl_blocks * len(score.windows),
-        "greedy": score.ppl_blocks * score.greedy,
-    }  # fmt: skip
-    return data.seq_len * times.get(item.name, data.calibration_blocks)

@@ -19,6 +19,7 @@ DONE, READY, BLOCKED, BROKEN = "check_circle", "radio_button_unchecked", "lock",
 STATES = {DONE: "Done", READY: "Open", BLOCKED: "Blocked", BROKEN: "Wrong"}
 COLOURS = {DONE: "green", READY: "gray", BLOCKED: "gray", BROKEN: "red"}
 KINDS = {
+    "probe": "Timing",
     "score": "Scoring",
     "preview": "Measuring",
     "search": "Searching",
@@ -176,6 +177,6 @@ def _watch(shown: str | None) -> None:
     phase = "" if status.phase in ("", active.spec.kind) else f": {status.phase}"
     said = KINDS[active.spec.kind] + phase + (f", {percent(status.done / status.total)}" if status.total else f", {status.state}")
     st.progress(min(status.done / status.total, 1.0) if status.total else 0.0, text=said)
-    if active.spec.kind != "score" and state.run_id() != active.run.id and st.button("Open the run", key="open_active_run"):
+    if active.spec.kind not in ("score", "probe") and state.run_id() != active.run.id and st.button("Open the run", key="open_active_run"):
         state.set_run_id(active.run.id)
         state.go("candidates" if active.spec.kind == "search" else "distill")

@@ -6,7 +6,7 @@ import sys
 
 from bench.harness import show
 
-NAMES = ("scoring", "documents", "load", "dashboard", "distill", "step", "learning", "trainers", "quality", "search")
+NAMES = ("scoring", "documents", "load", "dashboard", "streaming", "distill", "step", "learning", "trainers", "quality", "search")
 
 
 def main() -> int:

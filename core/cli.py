@@ -26,6 +26,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 WHAT = {
+    "probe": "Time the model on this machine: tokens a second read, and written.",
     "score": "Compute the importance of layers, heads, neurons and embedding channels.",
     "preview": "Score, plan, and measure the plan on held-out text without cutting.",
     "search": "Find the best sizes under a budget: estimate all, measure the best by masks, keep what wins.",

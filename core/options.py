@@ -40,6 +40,7 @@ CUTTING = ("score", "rank", "targets", "goal", "pins", "repair")
 """What decides a cut, beside model and text."""
 
 PARTS = {
+    "probe": ("model", "data", "device", "name"),
     "score": ("model", "data", "score", "device", "name"),
     "preview": ("model", "data", "score", "rank", "targets", "goal", "pins", "device", "name"),
     "search": ("model", "data", "score", "rank", "pins", "search", "device", "name"),

@@ -559,7 +559,7 @@ class SearchSpec(Spec):
 
 LINEAGES = ("previous", "first")
 SCORING_KINDS = ("score", "preview", "search", "prune", "distill", "family")
-RUN_KINDS = ("score", "preview", "search", "prune", "distill", "family", "evaluate", "generate")
+RUN_KINDS = ("probe", "score", "preview", "search", "prune", "distill", "family", "evaluate", "generate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -567,7 +567,7 @@ class RunSpec(Spec):
     """One run: what is to be done, to which model, with which text."""
 
     kind: str = "distill"
-    """``score``; ``preview`` (score, plan, and measure the plan as masks, without cutting); ``search`` (find the best sizes under a budget);
+    """``probe`` (time the model on this machine); ``score``; ``preview`` (score, plan, and measure the plan as masks, without cutting); ``search`` (find the best sizes under a budget);
     ``prune`` (score, plan, cut, measure); ``distill`` (all that, then regrow and measure again); ``family`` (a chain of these);
     ``evaluate`` (measure ``model`` against ``teacher``); ``generate`` (continue prompts with ``model`` and ``against``)."""
     name: str = ""

@@ -15,7 +15,7 @@ NEW = "new"
 
 page_header("Prune & distill", "Cut the model as planned, let it regrow from the uncut one, and watch it come back.")
 
-runs = {known.run.id: known.run for known in cached.known_runs() if known.spec.kind != "generate"}
+runs = {known.run.id: known.run for known in cached.known_runs() if known.spec.kind not in ("generate", "probe")}
 active = next((run_id for run_id, run in runs.items() if run.status().live), NEW)
 wanted = state.run_id() or active
 if wanted != NEW and wanted not in runs:

@@ -6,10 +6,11 @@ second time replaces the first and everything after it: the curve shown is the o
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from core.specs import LOSSES, STATES
@@ -77,6 +78,12 @@ class Curves:
         if len(self.steps) > 2 * KEEP_STEPS:
             self._thin()
         return self
+
+    def snapshot(self) -> "Curves":
+        """The curves as they are now: what ``extend`` adds later does not reach them."""
+        series = {name: list(values) for name, values in self.series.items()}
+        return replace(self, steps=list(self.steps), times=list(self.times), series=series, heldout=dict(self.heldout),
+                       phases=dict(self.phases), segments=list(self.segments))  # fmt: skip
 
     @property
     def terms(self) -> list[str]:
@@ -169,18 +176,16 @@ def smooth(values: Sequence[float] | np.ndarray, weight: float) -> np.ndarray:
 
 
 def _trailing(values: np.ndarray, weight: float) -> np.ndarray:
-    """Sum of each value and those before it, faded by ``weight`` a place."""
-    out, total = np.empty(len(values)), 0.0
-    for i, value in enumerate(values):
-        total = out[i] = weight * total + value
-    return out
+    """Sum of each value and those before it, faded by ``weight`` a place: pandas' moving average, of which a new value is ``1 - weight``."""
+    parts = values / (1 - weight)
+    parts[:1] = values[:1]
+    return pd.Series(parts).ewm(alpha=1 - weight, adjust=False).mean().to_numpy()
 
 
 def envelope(values: ArrayLike, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest of the ``width`` values around each one."""
-    padded = np.pad(np.asarray(values, dtype=float), (width // 2, width - 1 - width // 2), mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, width)
-    return windows.min(axis=-1), windows.max(axis=-1)
+    """Smallest and largest of the ``width`` values around each one; at the ends, of those that are there."""
+    around = pd.Series(np.asarray(values, dtype=float)).rolling(width, center=True, min_periods=1)
+    return around.min().to_numpy(), around.max().to_numpy()
 
 
 def recovered(teacher: float | None, pruned: float | None, now: float | None) -> float | None:

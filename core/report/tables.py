@@ -14,6 +14,7 @@ SHORT = {
 }  # fmt: skip
 """Field of ``Targets`` -> what its number counts."""
 VERBS = {
+    "probe": "Time",
     "score": "Score",
     "preview": "Measure a draft of",
     "search": "Search sizes of",

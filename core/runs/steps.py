@@ -18,6 +18,7 @@ from core.distill.watch import Measure
 from core.errors import UserError
 from core.evaluate.generate import check_prompts
 from core.evaluate.preview import Previewer
+from core.evaluate.speed import tokens_per_second
 from core.files import read_json, replacing, require_free, tree_bytes, write_text, writing_to
 from core.model.checkpoint import copy_companions, full_config, load_model, load_tokenizer
 from core.model.cost import cost_of
@@ -339,6 +340,13 @@ def generate_step(run: Run, progress: Progress) -> None:
         progress.step("generate", done + 1, len(models))
 
 
+def probe_step(run: Run, progress: Progress) -> None:
+    """Time the model by itself, on blocks of the length of the run's."""
+    model = load_model(resolve(run.spec.model, progress), pick(run.spec.device))
+    speed = tokens_per_second({"model": model}, run.spec.data.seq_len, progress=progress)
+    update_results(run, model={"speed": speed["model"]}, machine=machine.describe(str(model.device)))
+
+
 class Within:
     """Progress of a step whose parts report under names of their own: all of it is the step's phase."""
 
@@ -381,6 +389,7 @@ CUT = (
     phase("measure", measure_step),
 )
 STEPS: dict[str, tuple[Step, ...]] = {
+    "probe": (phase("speed", probe_step),),
     "score": (phase("score", score_step),),
     "preview": (*CUT[:3], phase("measure", preview_step)),
     "search": (preflight, phase("score", score_step), phase("search", search_step), phase("finals", finals_step)),

@@ -21,6 +21,8 @@ class Pass:
     wanted: Callable[[ScoreSpec], bool]
     advice: str
     """What to ask for to have it."""
+    forwards: Callable[[ScoreSpec, int, int], float]
+    """(settings, calibration blocks, layers) -> forward passes of one block that it takes, for estimates of its time."""
 
 
 TEXT = ("isolate_documents",)
@@ -29,34 +31,53 @@ TEXT = ("isolate_documents",)
 LATER = {"loss_tokens": 1.0, "covariance_tokens": 1.0, "greedy_lazy": False}
 """Settings that came after passes had been stored, and what those were made with: they name a pass only where they differ from it."""
 
+WITHOUT_A_LAYER = 0.6
+"""Cost of a block's loss without one layer, in forward passes of the block: the layers before it are not run again."""
+
+
+def _windows(spec: ScoreSpec, _: int, layers: int) -> float:
+    return WITHOUT_A_LAYER * spec.ppl_blocks * sum(max(layers - length + 1, 0) for length in spec.windows)
+
+
+def _greedy(spec: ScoreSpec, _: int, layers: int) -> float:
+    """Each time a layer goes, all that are left are tried, in a model that is that much shorter."""
+    return WITHOUT_A_LAYER * spec.ppl_blocks * sum(left * left / layers for left in range(layers, layers - spec.greedy, -1))
+
+
 PASSES = {
     item.name: item
     for item in (
-        Pass(name="weights", title="Norms of the weights", settings=(), wanted=lambda _: True, advice=""),
-        Pass(name="activations", title="Activations", settings=(*TEXT, "shards"), wanted=lambda _: True, advice=""),
+        Pass(name="weights", title="Norms of the weights", settings=(), wanted=lambda _: True, advice="", forwards=lambda *_: 0.0),
+        Pass(name="activations", title="Activations", settings=(*TEXT, "shards"), wanted=lambda _: True, advice="", forwards=lambda spec, blocks, layers: blocks),
         Pass(
             name="pre_activations", title="Neurons before their activation", settings=(*TEXT, "shards"),
             wanted=lambda spec: spec.pre_activation, advice="with pre_activation",
+            forwards=lambda spec, blocks, layers: blocks,
         ),
         Pass(
             name="gradients", title="Gradients", settings=(*TEXT, "shards", "gradient_blocks"),
             wanted=lambda spec: spec.gradient_blocks > 0, advice="with gradient_blocks above 0",
+            forwards=lambda spec, blocks, layers: 3.0 * spec.gradient_blocks,
         ),
         Pass(
             name="covariances", title="Covariances", settings=(*TEXT, "ridge", "covariance_tokens"),
             wanted=lambda spec: spec.covariances, advice="with covariances",
+            forwards=lambda spec, blocks, layers: 1.5 * blocks,
         ),
         Pass(
             name="removal", title="Loss without each layer", settings=(*TEXT, "ppl_blocks", "loss_tokens"),
             wanted=lambda spec: spec.ppl_blocks > 0, advice="with ppl_blocks above 0",
+            forwards=lambda spec, blocks, layers: WITHOUT_A_LAYER * spec.ppl_blocks * layers,
         ),
         Pass(
             name="windows", title="Loss without runs of layers", settings=(*TEXT, "ppl_blocks", "loss_tokens", "windows"),
             wanted=lambda spec: bool(spec.windows), advice="with windows, the lengths of the runs",
+            forwards=_windows,
         ),
         Pass(
             name="greedy", title="Layers removed one by one", settings=(*TEXT, "ppl_blocks", "loss_tokens", "greedy", "greedy_lazy"),
             wanted=lambda spec: spec.greedy > 0, advice="with greedy, the number of layers to remove",
+            forwards=_greedy,
         ),
     )
 }  # fmt: skip

@@ -11,9 +11,10 @@ from app.state import Draft
 from core.data.blocks import build
 from core.files import write_json
 from core.model.cost import cost_of
-from core.report.format import count, size
+from core.report.format import count, duration, rate, size
 from core.runs import control
 from core.runs.folder import Run, create
+from core.runs.machine import cpu_model
 from core.runs.status import Status
 from core.score.store import Scores
 from core.specs import DataSpec, RunSpec, ScoreSpec, Targets, TextSpec
@@ -97,7 +98,6 @@ def test_compute_importance_starts_one_run_with_the_drafts_settings(draft: Draft
     started: list[RunSpec] = []
     monkeypatch.setattr(control, "start", started.append)
     at = open_page("model", draft)
-    assert "not known yet" in said(at)
     at.button(key="compute_importance").click()
     rerun(at)
     assert started == [draft.run_spec(kind="score")]
@@ -206,12 +206,30 @@ def test_the_panel_names_what_would_be_measured(draft: Draft) -> None:
             "≈ 18 s",
         ),  # weights 4 s, activations 4 s, gradients of twice, losses of half the blocks
         (ScoreSpec(ppl_blocks=0), "≈ 8.0 s"),
-        (ScoreSpec(covariances=True), "not known yet: covariances of this model was not measured here before"),
+        (ScoreSpec(ppl_blocks=0, covariances=True), "≈ 14 s"),  # never measured: half as long again as activations
     ],
 )
 def test_the_time_is_told_by_what_each_pass_took_before(draft: Draft, score: ScoreSpec, told: str) -> None:
     make_scores(Path(draft.model), dataclasses.replace(draft, score=ScoreSpec(gradient_blocks=8)))
     assert told in said(open_page("model", dataclasses.replace(draft, score=score)))
+
+
+def test_a_model_that_was_never_scored_can_be_timed_and_the_estimate_follows(draft: Draft, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[RunSpec] = []
+    monkeypatch.setattr(control, "start", started.append)
+    at = open_page("model", draft)
+    assert "was not timed on this machine" in said(at)
+    at.button(key="probe").click()
+    rerun(at)
+    assert started == [draft.run_spec(kind="probe")]
+    run = create(started[0])
+    write_json(run.path / "results.json", {"model": {"speed": {"prefill": 1024.0}}, "machine": {"cpu": cpu_model()}})
+    write_json(run.path / "status.json", dataclasses.asdict(Status(state="done")))
+    tokens = 512 * (16 + 0.6 * 5 * draft.score.ppl_blocks)
+    rerun(at)
+    assert f"{duration(tokens / 1024, estimated=True)}, going by one timed forward pass, {rate(1024.0, 'tokens/s')}." in said(at)
+    write_json(run.path / "results.json", {"model": {"speed": {"prefill": 1024.0}}, "machine": {"cpu": "another"}})
+    assert "was not timed on this machine" in said(rerun(at))
 
 
 def test_a_scoring_that_failed_says_why_and_can_be_tried_again(draft: Draft) -> None:

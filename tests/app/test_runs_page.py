@@ -13,7 +13,7 @@ from core.model.embedded import MODEL_NAME
 from core.runs import control
 from core.runs.folder import Run, all_runs
 from core.runs.remarks import Remarks, remark, remarks, title
-from core.specs import DistillSpec, RunSpec
+from core.specs import RUN_KINDS, DistillSpec, RunSpec
 from core.workspace import ROOT, room
 from tests.app.test_distill_page import CONFIG, labels, said
 from tests.synthetic_runs import SPEC, held, make_run
@@ -52,6 +52,13 @@ def other_run() -> Run:
     return make_run(
         "interrupted", steps=3, spec=RunSpec(kind="distill", name="Second", targets=SPEC.targets, distill=DistillSpec(steps=90))
     )
+
+
+def test_every_kind_of_run_is_in_the_list() -> None:
+    stages = {"stages": ("intermediate_size=1152",)}
+    made = [make_run("done", spec=RunSpec(kind=kind, name=kind, **(stages if kind == "family" else {}))) for kind in RUN_KINDS]
+    at = page()
+    assert set(listed(at)) == {run.id for run in made}
 
 
 def test_without_a_run_it_says_what_to_do_next() -> None:

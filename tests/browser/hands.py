@@ -1,6 +1,10 @@
 """What a person's hands do in a browser test: open a page, wait for the server, go from control to control by the keyboard."""
 
-from playwright.sync_api import Locator, Page, expect
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from app.state import Draft
 from tests.app.ready import store_draft
@@ -35,6 +39,28 @@ def settled(page: Page) -> None:
     expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
 
 
+def saved(page: Page, act: Callable[[], object], folder: Path) -> Path:
+    """Do what lets the browser save a file; return where it lies then."""
+    with page.expect_download() as download:
+        act()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def read_offline(browser: Browser, path: Path) -> None:
+    """Open a saved report in a browser without a network: all of it is there, and nothing else is asked for."""
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    expect(page.get_by_role("heading").first).to_be_visible()
+    expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    context.close()
+
+
 def draft_of(world: World) -> Draft:
     """The draft that a world's spec carries out, before anything is cut."""
     spec = world.spec
@@ -53,6 +79,18 @@ def still(page: Page) -> None:
     page.wait_for_function(STILL, polling=500)
 
 
+def seen(target: Locator) -> Locator:
+    """What a person sees of a control: a slider's own input is invisible, and its handle stands for it."""
+    handle = target.locator("xpath=ancestor::*[@data-testid='stSlider']")
+    return handle if handle.count() else target
+
+
+def press(page: Page, name: str | re.Pattern[str], key: str = "Enter") -> None:
+    """Go to a button by the keyboard and press it."""
+    reach(page, page.get_by_role("button", name=name))
+    page.keyboard.press(key)
+
+
 def reach(page: Page, target: Locator) -> None:
     """Go to a control with the Tab key alone; it must come into view, and its focus must be seen."""
     expect(target).to_be_enabled()
@@ -62,6 +100,6 @@ def reach(page: Page, target: Locator) -> None:
         page.keyboard.press("Tab")
         way.append(focused(page))
         if target.evaluate("one => one === document.activeElement"):
-            expect(target).to_be_in_viewport()
+            expect(seen(target)).to_be_in_viewport()
             return
     raise AssertionError(f"{target} was not reached by Tab; the way there: {way}")

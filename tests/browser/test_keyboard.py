@@ -1,23 +1,20 @@
-"""The first half of the main job by the keyboard alone, from the model to a pinned head: no step needs a mouse or loses the focus."""
+"""The main job by the keyboard alone: from the model to a pinned head, and from a slider to the saved report."""
 
 import re
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.hands import draft_of, focused, open_page, reach, settled
+from core.runs import control
+from tests.browser.hands import draft_of, focused, open_page, press, reach, read_offline, saved, settled
 from tests.whole.conftest import World, world  # noqa: F401  (a fixture)
+from tests.whole.test_runs import finish
 
 pytestmark = pytest.mark.browser
 
 RADIO = "Space"
 """Arrow keys move the focus among the choices of a segmented control; this key takes one."""
-
-
-def press(page: Page, name: str | re.Pattern[str], key: str = "Enter") -> None:
-    """Go to a button and press it."""
-    reach(page, page.get_by_role("button", name=name))
-    page.keyboard.press(key)
 
 
 def test_from_the_model_to_a_pinned_head_by_keyboard(page: Page, address: str, world: World) -> None:  # noqa: F811
@@ -53,4 +50,31 @@ def test_from_the_model_to_a_pinned_head_by_keyboard(page: Page, address: str, w
     reach(page, page.get_by_role("button", name=re.compile("^Undo")))
     page.keyboard.press("Enter")
     settled(page)
+    assert page.get_by_test_id("stException").count() == 0
+
+
+def test_from_a_slider_to_the_saved_report_by_keyboard(page: Page, browser: Browser, address: str, world: World, tmp_path: Path) -> None:  # noqa: F811
+    draft = draft_of(world)
+    finish(control.start(draft.run_spec(kind="score")))
+    open_page(page, address, "targets", draft)
+    layers = page.get_by_role("slider", name=re.compile("^Layers"))
+    reach(page, layers)
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_text(re.compile("2 of 3 layers stay")).first).to_be_visible()
+    settled(page)
+    expect(layers).to_be_focused()
+    press(page, "Go on to prune and distill")
+
+    expect(page.get_by_text("Before it starts")).to_be_visible()
+    reach(page, page.get_by_label("Steps", exact=True))
+    page.keyboard.press("Control+a")
+    page.keyboard.type("8")
+    page.keyboard.press("Enter")
+    press(page, re.compile("^Start"))
+    expect(page.get_by_role("button", name="Compare the result")).to_be_visible(timeout=180_000)
+    press(page, "Compare the result")
+
+    expect(page.get_by_text("Size and speed")).to_be_visible()
+    reach(page, page.get_by_role("button", name="Download the report"))
+    read_offline(browser, saved(page, lambda: page.keyboard.press("Enter"), tmp_path))
     assert page.get_by_test_id("stException").count() == 0

@@ -17,6 +17,14 @@ def test_reading_in_pieces_equals_reading_at_once() -> None:
     assert [step for step, _, _ in pieces.heldout["wikipedia"]] == [1, 10, 20, 30]
 
 
+def test_a_snapshot_stays_as_it_was() -> None:
+    events = early_events(0.0) + [step_event(100.0 + step, step) for step in range(1, 31)]
+    curves = Curves().extend(events[:-20])
+    kept = curves.snapshot()
+    curves.extend([*events[-20:], {"time": 200.0, "segment": 2}, step_event(201.0, 5)])
+    assert kept == Curves().extend(events[:-20])
+
+
 def test_a_resumed_run_replaces_what_it_does_again() -> None:
     events = [{"time": 0.0, "segment": 1}, *(step_event(float(step), step) for step in range(1, 34))]
     events += [{"time": 50.0, "segment": 2}, *(step_event(50.0 + step, step) for step in range(21, 31))]
@@ -71,6 +79,20 @@ def test_smoothing_by_0_changes_nothing_and_a_constant_stays_itself() -> None:
 def test_smoothing_is_the_same_seen_from_either_end() -> None:
     values = np.random.default_rng(1).normal(size=40)
     np.testing.assert_allclose(smooth(values, 0.8), smooth(values[::-1], 0.8)[::-1])
+
+
+def test_smoothing_is_a_mean_weighted_by_distance_over_what_was_reported() -> None:
+    values = np.random.default_rng(1).normal(size=30)
+    values[[4, 17]] = np.nan
+    weight_NN = 0.7 ** np.abs(np.subtract.outer(np.arange(30), np.arange(30))) * ~np.isnan(values)
+    np.testing.assert_allclose(smooth(values, 0.7), weight_NN @ np.nan_to_num(values) / weight_NN.sum(axis=1))
+
+
+@pytest.mark.parametrize("width", [6, 7])
+def test_the_envelope_is_the_range_of_a_centred_window(width: int) -> None:
+    values = np.random.default_rng(2).normal(size=60)
+    windows = [values[max(0, i - width // 2) : i + (width + 1) // 2] for i in range(60)]
+    np.testing.assert_array_equal(envelope(values, width), [[window.min() for window in windows], [window.max() for window in windows]])
 
 
 def test_the_envelope_encloses_the_values() -> None:
