@@ -4,6 +4,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.ui import folded
 from core.runs.folder import Run
 from core.runs.status import Status
 
@@ -20,8 +21,8 @@ def card(run: Run, status: Status) -> None:
             st.markdown(f":material/lightbulb: {status.error['hint']}")
         st.caption("Last lines of the log")
         log(run)
-        with st.expander("Diagnostics to copy", icon=":material/content_copy:"):
-            st.code(diagnostics(run, status), language=None, height=220)
+        if fold := folded("Diagnostics to copy", "content_copy", "diagnostics"):
+            fold.code(diagnostics(run, status), language=None, height=220)
 
 
 def log(run: Run) -> None:

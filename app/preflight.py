@@ -148,7 +148,11 @@ def _time_said(tokens: int, rate: Rate | None, timed: float | None) -> str:
     """How long the training takes, as earlier runs went, else as the timed teacher reads; or that nobody knows."""
     if rate:
         return f"{fmt.duration(tokens / rate.tokens_per_second, estimated=True)}, as {fmt.plural(rate.runs, 'earlier run')} went"
-    return f"{fmt.duration(FORWARDS * tokens / timed, estimated=True)}, by one timed forward pass" if timed else "not measured yet on this machine"
+    return (
+        f"{fmt.duration(FORWARDS * tokens / timed, estimated=True)}, by one timed forward pass"
+        if timed
+        else "not measured yet on this machine"
+    )
 
 
 def facts(spec: RunSpec, card: Card) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app import cached, charts, forms, preview, score_form, scoring, state
-from app.ui import command_box, page_header, user_errors
+from app.ui import command_box, folded, page_header, user_errors
 from core.report.architecture_figures import parameter_bar
 from core.report.command import command_of
 from core.report.format import count, size
@@ -39,8 +39,9 @@ with cuttable:
 
 st.subheader("Text", anchor=False)
 forms.data_choice(draft)
-with st.expander("A look at the text", icon=":material/article:"):
-    preview.show(draft, card)
+if fold := folded("A look at the text", "article", "text"):
+    with fold:
+        preview.show(draft, card)
 
 st.subheader("Importance", anchor=False)
 score_form.choice(draft, card)

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app import cached, comparison, live, post_mortem, preflight, run_view, state
-from app.ui import command_box, empty_state, page_header, user_errors
+from app.ui import command_box, empty_state, folded, page_header, user_errors
 from core.report import format as fmt
 from core.report.command import command_of
 from core.runs import control
@@ -12,6 +12,21 @@ from core.specs import Targets
 
 NEW = "new"
 """In the URL instead of a run's id: the form for the next one."""
+
+
+def shown(run_id: str, seconds: float | None) -> None:
+    """All of a run that changes while it lives, as one fragment: each one more would cost the browser a redraw every few seconds."""
+    run_view.header(run_id, seconds)
+    run = runs[run_id]
+    status = run.status()
+    post_mortem.card(run, status)
+    if status.state == "done" and st.button("Compare the result", icon=":material/compare_arrows:", type="primary"):
+        comparison.choose([run_id])
+        state.go("compare")
+    if run.spec.kind == "distill":
+        run_view.curves(run_id, seconds)
+    run_view.words(run_id, seconds)
+
 
 page_header("Prune & distill", "Cut the model as planned, let it regrow from the uncut one, and watch it come back.")
 
@@ -37,17 +52,9 @@ if chosen != wanted:
 if chosen != NEW:
     run = runs[chosen]
     st.subheader(title(run), anchor=False)
-    status = run.status()
-    live.watch(run_view.header, run)
-    post_mortem.card(run, status)
-    if run.spec.kind == "distill":
-        live.watch(run_view.curves, run)
-    if status.state == "done" and st.button("Compare the result", icon=":material/compare_arrows:", type="primary"):
-        comparison.choose([chosen])
-        state.go("compare")
-    live.watch(run_view.words, run)
-    if not status.error:
-        with st.expander("Log", icon=":material/article:"):
+    live.watch(shown, run)
+    if not run.status().error and (fold := folded("Log", "article", "log")):
+        with fold:
             post_mortem.log(run)
     command_box(command_of(run.spec))
     st.stop()

@@ -46,9 +46,16 @@ def store_draft(draft: Draft) -> str:
     return draft.identity()
 
 
+def unfolded(at: AppTest) -> AppTest:
+    """Open every fold of the pages to come: what is in one is made only then."""
+    for name in ("command", "log", "diagnostics", "text"):
+        at.session_state[f"fold_{name}"] = True
+    return at
+
+
 def open_page(page: str, draft: Draft, **query: str) -> AppTest:
     """Open a page under the address of a draft."""
-    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=30)
+    at = unfolded(AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=30))
     at.query_params["draft"] = store_draft(draft)
     at.run()
     for name, value in query.items():

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import run_view
+from app import run_view, tail
 from app.state import Draft
 from core.files import write_json
 from core.model.embedded import MODEL_NAME
@@ -20,6 +20,7 @@ from core.runs.folder import Run, all_runs
 from core.runs.machine import cpu_model
 from core.specs import RankSpec, ScoreSpec, Targets
 from core.workspace import ROOT, room
+from tests.app.ready import unfolded
 from tests.synthetic_runs import early_events, held, make_run, results, step_event, write_events
 
 CONFIG = {
@@ -37,7 +38,7 @@ def model(workspace: Path) -> None:
 
 def page(**query: str) -> AppTest:
     """Open the page under an address."""
-    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=30).run()
+    at = unfolded(AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=30)).run()
     for name, value in query.items():
         at.query_params[name] = value
     at.switch_page("../pages/5_distill.py").run()
@@ -140,7 +141,8 @@ def test_start_makes_one_run_and_shows_it(monkeypatch: pytest.MonkeyPatch) -> No
     assert "queued" in said(at)
 
 
-def test_a_running_run_is_found_without_an_address_and_shows_everything() -> None:
+def test_a_running_run_is_found_without_an_address_and_shows_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "FRESH_SECONDS", 0.0)
     with held(make_run("stopping", steps=33)) as run:
         (run.path / "cancel").unlink()
         at = page()

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 TICKS = 10
 RANGE = "chart => chart._fullLayout.xaxis.range"
-LAST_STEP = "chart => chart.data.at(-1).x.at(-1)"
+LAST_STEP = "chart => chart._fullData.at(-1).x.at(-1)"
 
 
 @pytest.fixture
@@ -52,13 +52,15 @@ def test_a_zoom_outlives_ten_ticks_and_a_reload_shows_every_step(page: Page, add
     zoomed = chart.evaluate(RANGE)
     for _ in range(TICKS):
         before = chart.evaluate(LAST_STEP)
-        page.wait_for_function("before => [...document.querySelectorAll('.coppice-chart')].some(one => one.data?.at(-1).x.at(-1) > before)", arg=before)
+        page.wait_for_function(
+            "before => [...document.querySelectorAll('.coppice-chart')].some(one => one._fullData?.at(-1)?.x?.at(-1) > before)", arg=before
+        )
     assert chart.evaluate(RANGE) == zoomed
 
     before = step_shown(page)
     page.reload()
     chart = divergence(page)
-    assert chart.evaluate("chart => chart.data.at(-1).x[0]") == 1
+    assert chart.evaluate("chart => chart._fullData.at(-1).x[0]") == 1
     assert chart.evaluate(LAST_STEP) >= before
 
     page.get_by_role("button", name="Stop and save").click()
@@ -71,7 +73,11 @@ def test_a_zoom_outlives_ten_ticks_and_a_reload_shows_every_step(page: Page, add
 
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_role("button", name="Stop and save")).to_be_visible()
-    page.wait_for_function("before => [...document.querySelectorAll('.coppice-chart')].some(one => one.data?.at(-1).x.at(-1) > before)", arg=stopped.done, timeout=180_000)
+    page.wait_for_function(
+        "before => [...document.querySelectorAll('.coppice-chart')].some(one => one._fullData?.at(-1)?.x?.at(-1) > before)",
+        arg=stopped.done,
+        timeout=180_000,
+    )
     expect(divergence(page).get_by_text("resumed")).to_be_visible()
     page.get_by_role("button", name="Cancel and discard").click()
     page.get_by_role("dialog").get_by_role("button", name="Discard").click()
