@@ -2,28 +2,29 @@
 
 import shutil
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from app import cached, distill_form, estimate
+from app import cached, distill_form, estimate, family_form
 from app.state import Draft
 from core.distill.matching import conflicts
 from core.errors import UserError
 from core.model.card import Card
 from core.plan.plan import plan_problems
+from core.plan.stages import targets_of
 from core.report import format as fmt
 from core.report.curves import Curves
 from core.runs.machine import cpu_model
 from core.score.criteria import missing
 from core.score.criteria.registry import wanted
 from core.score.passes import PASSES
-from core.specs import DistillSpec, RepairSpec, RunSpec
+from core.specs import DistillSpec, RepairSpec, RunSpec, Targets
 from core.workspace import room
 
-KINDS = {"distill": "Prune and distill", "prune": "Prune only"}
+KINDS = {"distill": "Prune and distill", "prune": "Prune only", "family": "Family, step by step"}
 
-BYTES_A_PARAMETER = {"prune": 4 + 4, "distill": 4 + 4 + 2 * 12}
+BYTES_A_PARAMETER = {"prune": 4 + 4, "distill": 4 + 4 + 2 * 12, "family": 4 + 4 + 2 * 12}
 """What a run takes on disk: the pruned model, beside it for a while what it was before repair, and for distillation also the finished one and, while one checkpoint
 replaces the other, two of them with weights and Adam's two moments. All float32."""
 
@@ -50,14 +51,15 @@ class Rate:
 def settings(draft: Draft, card: Card) -> RunSpec:
     """Draw the form; return the run that it describes, right or wrong (see ``complaints``)."""
     kind = st.segmented_control("What to do", list(KINDS), format_func=KINDS.__getitem__, default="distill", required=True, key="w_kind")
+    family = family_form.settings(draft, card) if kind == "family" else {}
     repair = _repair()
-    distill = distill_form.settings(draft, card) if kind == "distill" else DistillSpec()
+    distill = distill_form.settings(draft, card) if kind != "prune" else DistillSpec()
     left, right = st.columns(2)
     with left:
         name = _name()
     with right:
         device = _device()
-    return draft.run_spec(kind=kind, repair=repair, distill=distill, name=name, device=device)
+    return replace(draft.run_spec(kind=kind, repair=repair, distill=distill, name=name, device=device), **family)
 
 
 def _repair() -> RepairSpec:
@@ -81,12 +83,13 @@ def _device() -> str:
 def complaints(spec: RunSpec, card: Card) -> list[str]:
     """Everything that keeps the run from starting, a sentence each."""
     own = spec.problems()
+    if spec.kind == "family" and not own:
+        own = family_form.complaints(spec.stages, card)
     plan = [problem for problem in plan_problems(card.config, spec.targets, spec.rank, spec.pins) if problem not in own]
     found = _readable(own) + plan + unmeasured(spec)
     if spec.kind == "distill" and not spec.distill.problems():
         found += _readable(conflicts(spec.distill, spec.targets.num_hidden_layers or card.dims.layers, card.dims.layers))
-    needed, free = disk_needed(spec, card), disk_free()
-    if not found and needed > free:
+    if not found and (needed := disk_needed(spec, card)) > (free := disk_free()):
         found.append(
             f"Disk: about {fmt.size(needed)} are needed, {fmt.size(free)} are free. Free some, or set COPPICE_WORKSPACE to another disk."
         )
@@ -116,10 +119,16 @@ def cuts(spec: RunSpec, card: Card) -> list[str]:
     ]
 
 
+def final_targets(spec: RunSpec, card: Card) -> Targets:
+    """Sizes of the model that the run ends with; of a family, those of its last member."""
+    return targets_of(card.config, spec.stages) if spec.kind == "family" else spec.targets
+
+
 def disk_needed(spec: RunSpec, card: Card) -> int:
-    """Bytes that the run will take at most, an estimate."""
-    models = cached.cost(card.config, spec.targets).parameters * BYTES_A_PARAMETER.get(spec.kind, 0)
-    return models + (distill_form.store_bytes(spec.distill, spec.data, card) if spec.kind == "distill" else 0)
+    """Bytes that the run will take at most, an estimate; each member of a family keeps its own."""
+    made = [targets_of(card.config, spec.stages[:number]) for number in range(1, len(spec.stages) + 1)] or [spec.targets]
+    models = sum(cached.cost(card.config, targets).parameters for targets in made) * BYTES_A_PARAMETER[spec.kind]
+    return models + (distill_form.store_bytes(spec.distill, spec.data, card) if spec.kind != "prune" else 0)
 
 
 def disk_free() -> int:
@@ -158,12 +167,14 @@ def _time_said(tokens: int, rate: Rate | None, timed: float | None) -> str:
 def facts(spec: RunSpec, card: Card) -> dict[str, str]:
     """What the run will do and take, for the card beside the form."""
     rows = {
-        "Cut": fmt.listed(cuts(spec, card)),
+        "Cut": fmt.listed(cuts(replace(spec, targets=final_targets(spec, card)), card)),
         "Model": card.name,
         "Text": f"{spec.data.text.source}, blocks of {spec.data.seq_len} tokens",
     }
-    if spec.kind == "distill":
-        tokens = spec.distill.steps * spec.distill.batch_blocks * spec.distill.accumulation * spec.data.seq_len
+    if spec.kind == "family":
+        rows["Members"] = f"{len(spec.stages)}, each scored, cut, repaired and distilled from the one before"
+    if spec.kind != "prune":
+        tokens = max(len(spec.stages), 1) * spec.distill.steps * spec.distill.batch_blocks * spec.distill.accumulation * spec.data.seq_len
         rows["Training"] = f"{fmt.count(tokens)} tokens"
         if stored := distill_form.store_bytes(spec.distill, spec.data, card):
             rows["Teacher's states"] = f"{fmt.size(stored)} at most, kept for later runs"

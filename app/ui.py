@@ -41,7 +41,7 @@ def empty_state(icon: str, title: str, text: str, action_label: str | None = Non
     """
     with st.container(border=True, horizontal_alignment="center", gap="small"):
         st.space("small")
-        st.markdown(f"### :gray[:material/{icon}:] {title}", text_alignment="center")
+        st.subheader(f":gray[:material/{icon}:] {title}", anchor=False, text_alignment="center")
         st.markdown(text, width=560, text_alignment="center")
         pressed = bool(action_label) and st.button(str(action_label), key=key, type="primary")
         st.space("small")

@@ -76,7 +76,7 @@ with check, st.container(border=True):
     st.subheader("Before it starts", anchor=False)
     problems = preflight.complaints(spec, card)
     if not problems:
-        after = cached.cost(card.config, spec.targets).parameters
+        after = cached.cost(card.config, preflight.final_targets(spec, card)).parameters
         st.metric(
             "Parameters",
             f"{fmt.count(card.cost.parameters)} → {fmt.count(after)}",

@@ -17,7 +17,7 @@ from tests.browser.conftest import FLAGS, chromium, serve
 IMAGES = ROOT / "docs" / "images"
 WAIT_MS = 30_000
 PAGES = {
-    "model": "", "importance": "importance?view=Heads", "agreement": "importance?view=Agreement", "targets": "targets", "distill": "distill",
+    "model": "", "importance": "importance?view=Heads", "agreement": "importance?view=Agreement", "targets": "targets", "candidates": "candidates", "distill": "distill",
     "compare": "compare", "runs": "runs", "story": "?demo=1",
 }  # fmt: skip
 """Picture -> what is opened for it."""

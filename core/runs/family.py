@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.model.dims import Config, dims_of, resized, resized_config
-from core.plan.sizes import problems
 from core.progress import Progress, Silent, Stopped
 from core.runs.control import cancel, delete
 from core.runs.findings import update_results
@@ -32,20 +30,6 @@ class Member(Silent):
     def note(self, message: str) -> None:
         """Pass a sentence on."""
         self._family.note(f"Member {self._number}: {message}")
-
-
-def check_stages(config: Config, spec: RunSpec) -> list[str]:
-    """What is wrong with the sizes of a family's members, each seen from the one before; empty if nothing is."""
-    found: list[str] = []
-    for number, stage in enumerate(spec.stages, start=1):
-        targets, before = stage_targets(stage), dims_of(config)
-        if wrong := problems(config, targets):
-            return [*found, *(f"Member {number}: {problem}" for problem in wrong)]
-        after = resized(before, targets)
-        if after == before:
-            found.append(f"Member {number}: {stage} cuts nothing from the model before it. Name smaller sizes, or leave it out.")
-        config = resized_config(config, after, list(range(after.layers)))
-    return found
 
 
 def make_members(run: Run, progress: Progress) -> None:

@@ -26,6 +26,7 @@ from core.model.device import pick
 from core.model.dims import dims_of, resized
 from core.model.source import read_config, resolve
 from core.plan.plan import Plan, make_plan, plan_problems
+from core.plan.stages import stage_problems_of
 from core.progress import Coarse, Progress, Silent
 from core.prune.card import model_card, results_table
 from core.prune.export import prune_checkpoint
@@ -33,7 +34,7 @@ from core.prune.repair.repair import repair_checkpoint
 from core.prune.rounds import plan_in_rounds
 from core.report.html import write_report
 from core.runs import machine
-from core.runs.family import check_stages, make_members
+from core.runs.family import make_members
 from core.runs.findings import (
     add_generations,
     add_speeds,
@@ -86,7 +87,7 @@ def preflight(run: Run, progress: Progress) -> None:
         teacher_layers = dims_of(read_config(str(teacher_of(run, progress)))).layers
         found += conflicts(spec.distill, spec.targets.num_hidden_layers or dims_of(config).layers, teacher_layers)
     if spec.kind == "family":
-        found += check_stages(config, spec)
+        found += stage_problems_of(config, spec.stages)
     if spec.teacher and load_tokenizer(teacher_of(run, progress)).get_vocab() != load_tokenizer(folder).get_vocab():
         found.append(f"teacher: {spec.teacher} has another tokenizer than {spec.model}. Name one of the same family of models.")
     if found:

@@ -18,7 +18,7 @@ from core.model.embedded import MODEL_NAME
 from core.runs import control
 from core.runs.folder import Run, all_runs
 from core.runs.machine import cpu_model
-from core.specs import RankSpec, ScoreSpec, Targets
+from core.specs import RankSpec, RunSpec, ScoreSpec, Targets
 from core.workspace import ROOT, room
 from tests.app.ready import unfolded
 from tests.synthetic_runs import early_events, held, make_run, results, step_event, write_events
@@ -55,7 +55,8 @@ def draft_of(targets: Targets, **changes: Any) -> str:
 
 def said(at: AppTest) -> str:
     """All text on the page."""
-    parts = [element.value for kind in ("markdown", "caption", "error", "warning", "code") for element in at.get(kind)]
+    kinds = ("subheader", "markdown", "caption", "error", "warning", "code")
+    parts = [element.value for kind in kinds for element in at.get(kind)]
     parts += [element.proto.text for element in at.get("progress")] + [element.proto.body for element in at.get("badge")]
     return "\n".join(map(str, parts))
 
@@ -294,3 +295,27 @@ def test_a_ranking_that_the_scoring_cannot_answer_is_told_before_the_start(rank:
     at = page(draft=draft_of(Targets(num_hidden_layers=20), rank=rank, score=score))
     assert told in said(at)
     assert at.button(key="start").disabled == bool(told)
+
+
+def test_a_family_goes_down_to_the_draft_member_by_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[RunSpec] = []
+    monkeypatch.setattr(control, "start", lambda spec: started.append(spec) or make_run("queued", spec=spec))
+    at = page(draft=draft_of(Targets(num_hidden_layers=20, intermediate_size=1024)))
+    at.segmented_control(key="w_kind").set_value("family").run()
+    assert [field.value for field in at.text_input if field.label.startswith("Member")] == [
+        "num_hidden_layers=24,intermediate_size=1280", "num_hidden_layers=20,intermediate_size=1024",
+    ]  # fmt: skip
+    assert at.code[0].value.startswith("python -m core family --stage num_hidden_layers=24,intermediate_size=1280 --stage")
+    assert at.table[0].value["Layers"].tolist() == [24, 20]
+    at.number_input(key="w_members").set_value(3).run()
+    assert len(at.table[0].value) == 3
+    last = next(field for field in at.text_input if field.label == "Member 3")
+    last.set_value("num_hidden_layers=26").run()
+    assert any("Member 3: num_hidden_layers: 26 is more than the model has (23)" in error.value for error in at.error)
+    assert at.button(key="start").disabled
+    next(field for field in at.text_input if field.label == "Member 3").set_value("depth=3").run()
+    assert any("'depth=3' is not understood" in error.value for error in at.error)
+    at.number_input(key="w_members").set_value(2).run()
+    at.button(key="start").click().run()
+    assert (started[0].kind, len(started[0].stages), started[0].targets) == ("family", 2, Targets())
+    assert not at.exception

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 
 PAGES = (
     "", "importance?view=Layers", "importance?view=Heads", "importance?view=Neurons", "importance?view=Embedding", "importance?view=Agreement",
-    "targets", "distill?run=new", "distill", "compare", "runs", "?demo=1",
+    "targets", "candidates", "distill?run=new", "distill", "compare", "runs", "?demo=1",
 )  # fmt: skip
 
 

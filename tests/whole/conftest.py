@@ -1,11 +1,13 @@
 """A small world for whole runs: a tiny model with a tokenizer, and two texts."""
 
 import random
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from core.model.embedded import MODEL_NAME
 from core.specs import DataSpec, DistillSpec, EvalSpec, RunSpec, ScoreSpec, Targets, TextSpec
 from tests.tiny import save_tiny
 
@@ -41,3 +43,13 @@ def world(tmp_path: Path, workspace: Path) -> World:
         evaluate=EvalSpec(prompts=("the cat",), max_new_tokens=4),
     )  # fmt: skip
     return World(tmp_path, spec)
+
+
+@pytest.fixture
+def borrowed(embedded_workspace: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace of the test's own that borrows the embedded model and texts from the user's."""
+    (workspace / "models").mkdir(exist_ok=True)
+    (workspace / "models" / MODEL_NAME).symlink_to(embedded_workspace / "models" / MODEL_NAME)
+    shutil.copytree(embedded_workspace / "texts", workspace / "texts", dirs_exist_ok=True)
+    monkeypatch.setenv("COPPICE_WORKSPACE", str(workspace))
+    return workspace

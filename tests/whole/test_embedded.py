@@ -1,6 +1,5 @@
 """The main job on the real model and real text, with a budget of seconds instead of minutes."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,16 +15,6 @@ from core.specs import DataSpec, DistillSpec, EvalSpec, RankSpec, RepairSpec, Ru
 from tests.whole.test_runs import finish
 
 pytestmark = pytest.mark.embedded
-
-
-@pytest.fixture
-def borrowed(embedded_workspace: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A workspace of the test's own that borrows the embedded model and texts from the user's."""
-    (workspace / "models").mkdir(exist_ok=True)
-    (workspace / "models" / MODEL_NAME).symlink_to(embedded_workspace / "models" / MODEL_NAME)
-    shutil.copytree(embedded_workspace / "texts", workspace / "texts", dirs_exist_ok=True)
-    monkeypatch.setenv("COPPICE_WORKSPACE", str(workspace))
-    return workspace
 
 
 def test_the_model_continues_a_sentence_as_the_published_one_does(borrowed: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 from core.errors import UserError
 from core.model.dims import dims_of
 from core.model.source import read_config
+from core.plan.stages import stage_problems_of
 from core.runs import control
-from core.runs.family import check_stages, member_of
+from core.runs.family import member_of
 from core.runs.folder import Run
 from core.specs import RunSpec, Targets, stage_targets
 from tests.whole.conftest import World
@@ -70,11 +71,11 @@ def test_discarding_a_family_discards_the_member_under_way(world: World) -> None
 
 def test_sizes_are_judged_from_the_member_before_and_before_anything_is_done(world: World) -> None:
     config = read_config(world.spec.model)
-    assert check_stages(config, family(world)) == []
+    assert stage_problems_of(config, family(world).stages) == []
     grown = dataclasses.replace(family(world), stages=("intermediate_size=11", "intermediate_size=15"))
-    assert "Member 2" in check_stages(config, grown)[0]
+    assert "Member 2" in stage_problems_of(config, grown.stages)[0]
     same = dataclasses.replace(family(world), stages=("intermediate_size=11", "intermediate_size=11"))
-    assert "cuts nothing" in check_stages(config, same)[0]
+    assert "cuts nothing" in stage_problems_of(config, same.stages)[0]
     run = control.start(grown)
     status = wait(run, lambda status: not status.live)
     assert status.state == "failed"
