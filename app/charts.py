@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import plotly
 import plotly.graph_objects as go
+import plotly.io as pio
 import streamlit as st
 
 from app import state
@@ -29,6 +30,8 @@ CONFIG: dict[str, Any] = {
     "showSendToCloud": False, "plotlyServerURL": "",  # Plotly's default offers to send the chart's data to its own servers
     "modeBarButtonsToRemove": ["lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"], "toImageButtonOptions": {"format": "svg"},
 }  # fmt: skip
+pio.templates.default = None
+"""Pages dress the figures themselves (chart.js); Plotly's own template would cost each figure 14 ms and be thrown away."""
 LIBRARY = Path(__file__).parent / "static" / "plotly.min.js"
 MOST_MARKS = 2048
 """Cells up to which the stand-in can be clicked; more such marks take seconds to draw."""

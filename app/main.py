@@ -18,10 +18,16 @@ import streamlit as st  # noqa: E402
 from app import sidebar  # noqa: E402
 
 
+@st.cache_resource(show_spinner=False)
+def said_of(path: Path, changed_ns: int) -> list[str]:
+    """Title, icon and sentence of a page script; read once for every version of it, as every run of a page needs them all."""
+    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or path.stem
+    return [part.strip() for part in said.splitlines()[0].split("|")]
+
+
 def page_of(path: Path, default: bool = False) -> st.Page:
     """The navigation entry of a page script."""
-    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or path.stem
-    title, icon, *rest = (part.strip() for part in said.splitlines()[0].split("|"))
+    title, icon, *rest = said_of(path, path.stat().st_mtime_ns)
     number, _, name = path.stem.partition("_")
     return st.Page(path, title=title, icon=icon, url_path=name, default=default or number == "1", help=" ".join(rest) or None)
 

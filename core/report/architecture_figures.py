@@ -1,15 +1,17 @@
 """A model's build as pictures: where its parameters are, and what it looks like before and after the cut."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from core.model.dims import Dims
 from core.report.format import count, percent
 from core.report.picture import CLEAR, NEUTRAL, SERIES, Picture, plain, ticks
 
 PART_NAMES = {"embeddings": "Embeddings", "attention": "Attention", "mlp": "MLP", "norms": "Norms", "head": "Output head"}
+OUTLINE = {"color": CLEAR, "line": {"color": NEUTRAL, "width": 1}}
 MOST_HEADS = 40
 """Above this many heads a column of squares would be a smear; the strip then shows bars of their number."""
 
@@ -49,44 +51,61 @@ def architecture_strip(before: Dims, after: Dims, kept_L: np.ndarray | None = No
     kept_L = np.arange(before.layers) < after.layers if kept_L is None else kept_L
     if heads_LH is None:
         heads_LH = kept_L[:, None] & (np.arange(before.heads) < after.heads)[None]
-    figure = make_subplots(rows=2, shared_xaxes=True, vertical_spacing=0.05, row_heights=[0.62, 0.38])
-    layers = np.arange(before.layers)
-    outline = {"color": CLEAR, "line": {"color": NEUTRAL, "width": 1}}
-    figure.add_bar(
-        x=layers, y=np.full(before.layers, before.ffn), width=0.86, marker=outline, name="before", hoverinfo="skip", row=1, col=1
-    )
-    figure.add_bar(
-        x=layers[kept_L], y=np.full(int(kept_L.sum()), after.ffn), width=0.86 * after.hidden / before.hidden, name="after", row=1, col=1, marker={"color": SERIES},
-        hovertemplate=f"layer %{{x}}<br>{after.ffn} of {before.ffn} neurons, {after.heads} of {before.heads} heads, {after.hidden} channels<extra></extra>",
-    )  # fmt: skip
-    if before.heads <= MOST_HEADS:
-        _head_squares(figure, heads_LH)
-    else:
-        number = heads_LH.sum(axis=1)
-        figure.add_bar(x=layers, y=np.full(before.layers, before.heads), width=0.86, marker=outline, hoverinfo="skip", row=2, col=1)
-        figure.add_bar(
-            x=layers, y=number, width=0.86, marker={"color": SERIES}, hovertemplate="layer %{x}: %{y} heads<extra></extra>", row=2, col=1
-        )
-    plain(figure, 330).update_layout(barmode="overlay")
-    figure.update_xaxes(range=[-0.6, before.layers - 0.4], tickvals=ticks(before.layers, 32))
-    figure.update_xaxes(title_text="layer", row=2, col=1)
-    figure.update_yaxes(title_text="FFN neurons", range=[0, before.ffn * 1.03], row=1, col=1)
-    figure.update_yaxes(title_text="heads", range=[before.heads - 0.4, -0.6], tickvals=ticks(before.heads, 6), showgrid=False, row=2, col=1)
+    figure = go.Figure(data=[*_layer_bars(before, after, kept_L), *_head_marks(before, heads_LH)], layout=_strip_layout(before))
     return Picture(figure=figure, alt=_strip_said(before, after, kept_L), table=_strip_table(before, after, kept_L, heads_LH))
 
 
-def _head_squares(figure: go.Figure, heads_LH: np.ndarray) -> None:
-    size = max(3.0, min(8.0, 100 / heads_LH.shape[1]))
-    for kept, symbol in ((True, "square"), (False, "square-open")):
-        layer, head = np.nonzero(heads_LH == kept)
-        figure.add_scatter(
-            x=layer, y=head, mode="markers", name="head kept" if kept else "head cut", row=2, col=1, marker=_square(kept, symbol, size),
-            hovertemplate=f"layer %{{x}}, head %{{y}}: {'kept' if kept else 'cut'}<extra></extra>",
-        )  # fmt: skip
+def _layer_bars(before: Dims, after: Dims, kept_L: np.ndarray) -> list[dict[str, Any]]:
+    """A hollow bar for each layer of the uncut model, and within it a filled one for what stays."""
+    layers = np.arange(before.layers)
+    filled = {
+        "x": layers[kept_L], "y": np.full(int(kept_L.sum()), after.ffn), "width": 0.86 * after.hidden / before.hidden, "name": "after", "marker": {"color": SERIES},
+        "hovertemplate": f"layer %{{x}}<br>{after.ffn} of {before.ffn} neurons, {after.heads} of {before.heads} heads, {after.hidden} channels<extra></extra>",
+    }  # fmt: skip
+    hollow = {"x": layers, "y": np.full(before.layers, before.ffn), "width": 0.86, "marker": OUTLINE, "name": "before", "hoverinfo": "skip"}
+    return [{"type": "bar"} | hollow, {"type": "bar"} | filled]
 
 
-def _square(kept: bool, symbol: str, size: float) -> dict[str, object]:
-    return {"symbol": symbol, "size": size} | ({"color": SERIES} if kept else {"color": NEUTRAL, "line": {"width": 1}})
+def _head_marks(before: Dims, heads_LH: np.ndarray) -> list[dict[str, Any]]:
+    """A square for each head, or where there are many a bar of their number for each layer."""
+    below = {"xaxis": "x2", "yaxis": "y2"}
+    if before.heads <= MOST_HEADS:
+        size = max(3.0, min(8.0, 100 / before.heads))
+        return [below | _squares(heads_LH, kept, size) for kept in (True, False)]
+    layers = np.arange(before.layers)
+    hollow = {"x": layers, "y": np.full(before.layers, before.heads), "width": 0.86, "marker": OUTLINE, "hoverinfo": "skip"}
+    filled = {
+        "x": layers,
+        "y": heads_LH.sum(axis=1),
+        "width": 0.86,
+        "marker": {"color": SERIES},
+        "hovertemplate": "layer %{x}: %{y} heads<extra></extra>",
+    }
+    return [{"type": "bar"} | below | bars for bars in (hollow, filled)]
+
+
+def _squares(heads_LH: np.ndarray, kept: bool, size: float) -> dict[str, Any]:
+    """Heads that stay, or that go, as squares at (layer, head)."""
+    layer, head = np.nonzero(heads_LH == kept)
+    look = {"symbol": "square", "color": SERIES} if kept else {"symbol": "square-open", "color": NEUTRAL, "line": {"width": 1}}
+    return {"type": "scatter", "x": layer, "y": head, "mode": "markers", "name": "head kept" if kept else "head cut", "marker": look | {"size": size},
+            "hovertemplate": f"layer %{{x}}, head %{{y}}: {'kept' if kept else 'cut'}<extra></extra>"}  # fmt: skip
+
+
+def _strip_layout(before: Dims) -> dict[str, Any]:
+    """Two rows above one axis of layers. Written out and handed over at once: it is drawn at every move of a slider, and Plotly's updates cost
+    ten times as much. Margins are fixed, as automatic ones make the browser lay the chart out twice.
+    """
+    axis = {"zeroline": False, "ticks": "outside", "ticklen": 4, "tickcolor": NEUTRAL}
+    across = axis | {"showgrid": False, "range": [-0.6, before.layers - 0.4], "tickvals": ticks(before.layers, 32)}
+    return {
+        "height": 330, "margin": {"l": 64, "r": 16, "t": 16, "b": 48}, "showlegend": False, "hovermode": "closest", "bargap": 0.25, "dragmode": False,
+        "barmode": "overlay", "xaxis": across | {"anchor": "y", "matches": "x2", "showticklabels": False},
+        "xaxis2": across | {"anchor": "y2", "title": {"text": "layer", "standoff": 8}},
+        "yaxis": axis | {"anchor": "x", "domain": [0.411, 1.0], "range": [0, before.ffn * 1.03], "title": {"text": "FFN neurons", "standoff": 12}},
+        "yaxis2": axis | {"anchor": "x2", "domain": [0.0, 0.361], "range": [before.heads - 0.4, -0.6], "tickvals": ticks(before.heads, 6), "showgrid": False,
+                          "title": {"text": "heads", "standoff": 12}},
+    }  # fmt: skip
 
 
 def _strip_said(before: Dims, after: Dims, kept_L: np.ndarray) -> str:
