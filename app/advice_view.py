@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import state
+from app.ui import folded
 from core.model.card import Card
 from core.plan.advice import Advice, Situation, advice
 from core.specs import DistillSpec
@@ -14,9 +15,10 @@ def advice_view(card: Card) -> None:
     found = advice(Situation(config=card.config, targets=draft.targets, rank=draft.rank, steps=DistillSpec().steps))
     if not found:
         return
-    with st.expander(f"Advice on this cut ({len(found)})", icon=":material/lightbulb:"):
-        for name, said in found.items():
-            _row(name, said)
+    if fold := folded(f"Advice on this cut ({len(found)})", "lightbulb", "advice"):
+        with fold:
+            for name, said in found.items():
+                _row(name, said)
 
 
 def _row(name: str, said: Advice) -> None:

@@ -12,6 +12,7 @@ import streamlit as st
 
 from app.state import Draft
 from core.data import blocks
+from core.data.blocks import Blocks
 from core.errors import UserError
 from core.evaluate import store as measurements
 from core.model import card as cards
@@ -98,10 +99,21 @@ def _place(draft: Draft) -> tuple[str, str | None]:
     """
     folder = card(draft.model).folder
     weights = fingerprint(folder)
-    made = blocks.find(draft.data, folder) if any(folder.glob("tokenizer*")) else None
+    made = _blocks(draft.data, folder)
     if made is None or _changed_since(draft.data.text, made.meta["created"]):
         return weights, None
     return weights, made.meta["sets"]["calibration"]["fingerprint"]
+
+
+def _blocks(data: DataSpec, folder: Path) -> Blocks | None:
+    """The blocks that are made for a text by a model's tokenizer; looked for again only once either could have changed."""
+    tokenizer = [(path.name, path.stat().st_mtime_ns) for path in sorted(folder.glob("tokenizer*"))]
+    return _found_blocks(data, folder, tokenizer, str(room("blocks")), room("blocks").stat().st_mtime_ns) if tokenizer else None
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _found_blocks(data: DataSpec, folder: Path, tokenizer: list[tuple[str, int]], place: str, changed: int) -> Blocks | None:
+    return blocks.find(data, folder)
 
 
 def find_scores(draft: Draft) -> Scores | None:
@@ -302,7 +314,7 @@ def shares(_scores: Scores, key: str, _config: dict[str, Any], targets: Targets,
 def measured(draft: Draft, masks: dict[str, np.ndarray]) -> dict[str, dict[str, measurements.Figures]] | None:
     """Figures of ``teacher`` and ``draft`` on every held-out text, if they were measured for what the draft keeps; see ``core.evaluate``."""
     folder = card(draft.model).folder
-    made = blocks.find(draft.data, folder) if any(folder.glob("tokenizer*")) else None
+    made = _blocks(draft.data, folder)
     if made is None or _changed_since(draft.data.text, made.meta["created"]):
         return None
     texts, weights = _token_hashes(made.fingerprint, str(home())), fingerprint(folder)

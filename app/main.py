@@ -6,6 +6,7 @@ orders it, its name is its address, and the first line of its docstring holds ti
 """
 
 import ast
+import functools
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import streamlit as st  # noqa: E402
 from app import sidebar  # noqa: E402
 
 
-@st.cache_resource(show_spinner=False)
+@functools.lru_cache
 def said_of(path: Path, changed_ns: int) -> list[str]:
     """Title, icon and sentence of a page script; read once for every version of it, as every run of a page needs them all."""
     said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or path.stem

@@ -239,9 +239,15 @@ def _store(value: Draft) -> str:
 
 def _stored(name: str) -> Draft | None:
     """The draft of that name, or None if there is no such file or it is not a draft (a link may hold anything)."""
+    path = room("drafts") / f"{Path(name).name}.json"
     try:
-        data = read_json(room("drafts") / f"{Path(name).name}.json")
-        sound = isinstance(data, dict) and isinstance(data.get("model", ""), str)
-        return Draft.from_dict(data).check() if sound else None
+        return _read(str(path), path.stat().st_mtime_ns)
     except (OSError, ValueError, TypeError):
         return None
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _read(path: str, changed: int) -> Draft | None:
+    """The draft in a file as it is now; every run of a page asks for it many times."""
+    data = read_json(Path(path))
+    return Draft.from_dict(data).check() if isinstance(data, dict) and isinstance(data.get("model", ""), str) else None

@@ -8,6 +8,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from core.errors import UserError
+from core.report.command import command_of
+from core.specs import RunSpec
 
 
 def page_header(title: str, help: str) -> None:
@@ -57,10 +59,10 @@ def folded(label: str, icon: str, key: str) -> DeltaGenerator | None:
     return fold if fold.open else None
 
 
-def command_box(command: str) -> None:
-    """The command that does the same as this page, ready to copy."""
+def command_box(command: RunSpec | str) -> None:
+    """The command that does the same as this page, ready to copy: in words, or the one that starts a run."""
     if fold := folded("The same from the command line", "terminal", "command"):
-        fold.code(command, language="bash", wrap_lines=True)
+        fold.code(command if isinstance(command, str) else command_of(command), language="bash", wrap_lines=True)
 
 
 def as_table(frame: pd.DataFrame, name: str, alt: str) -> None:

@@ -5,6 +5,7 @@ The command line offers these options, and the dashboard prints them beside each
 
 import ast
 import dataclasses
+import functools
 import inspect
 import itertools
 from dataclasses import dataclass
@@ -68,9 +69,10 @@ class Option:
     help: str
 
 
-def options(kind: str) -> list[Option]:
+@functools.cache
+def options(kind: str) -> tuple[Option, ...]:
     """The options of a kind of run."""
-    return [option for name in PARTS[kind] for option in _options(RunSpec(kind=kind), name, "")]
+    return tuple(option for name in PARTS[kind] for option in _options(RunSpec(kind=kind), name, ""))
 
 
 def _options(spec: Spec, name: str, prefix: str) -> list[Option]:

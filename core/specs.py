@@ -5,6 +5,7 @@ everything that is made from it.
 """
 
 import dataclasses
+import functools
 import math
 import re
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ class Spec:
         Raises:
             UserError: a field is unknown.
         """
-        hints = get_type_hints(cls)
+        hints = _hints(cls)  # type: ignore[arg-type]
         if unknown := sorted(set(data) - set(hints)):
             raise UserError(f"{cls.__name__} has no field {', '.join(map(repr, unknown))}. Its fields are: {', '.join(hints)}.")
         return cls(**{name: _restore(hints[name], value) for name, value in data.items()})
@@ -88,6 +89,12 @@ class Spec:
         if problems := self.problems():
             raise UserError("\n".join(problems))
         return self
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Type hints of a spec's fields; making them out of their text takes longer than all the rest of reading a spec."""
+    return get_type_hints(kind)
 
 
 def _restore(hint: Any, value: Any) -> Any:

@@ -5,7 +5,6 @@ import streamlit as st
 from app import cached, charts, forms, preview, score_form, scoring, state
 from app.ui import command_box, folded, page_header, user_errors
 from core.report.architecture_figures import parameter_bar
-from core.report.command import command_of
 from core.report.format import count, size
 
 page_header("Model & data", "Choose the model to cut, and the text that shows what matters in it.")
@@ -46,4 +45,4 @@ if fold := folded("A look at the text", "article", "text"):
 st.subheader("Importance", anchor=False)
 score_form.choice(draft, card)
 scoring.panel(draft)
-command_box(command_of(draft.run_spec(kind="score")))
+command_box(draft.run_spec(kind="score"))

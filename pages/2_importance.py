@@ -6,7 +6,6 @@ from app import agreement_view, cached, importance_views, scoring, state
 from app.subject import subject_of
 from app.ui import command_box, empty_state, page_header, user_errors
 from core.errors import UserError
-from core.report.command import command_of
 from core.specs import NO_PINS, Targets
 
 VIEWS = {
@@ -40,4 +39,4 @@ view = st.segmented_control(
 )
 with user_errors():
     VIEWS[view or "Layers"](subject_of(draft, card, scores))
-command_box(command_of(draft.run_spec(kind="score" if (draft.targets, draft.pins) == (Targets(), NO_PINS) else "prune")))
+command_box(draft.run_spec(kind="score" if (draft.targets, draft.pins) == (Targets(), NO_PINS) else "prune"))

@@ -10,7 +10,6 @@ from app.ui import command_box, page_header, user_errors
 from core.model.dims import resized
 from core.plan.sizes import problems
 from core.report.architecture_figures import architecture_strip
-from core.report.command import command_of
 from core.report.format import count, delta, percent, size
 from core.specs import Targets
 
@@ -99,4 +98,4 @@ if draft.targets != Targets() and st.button(
     "Go on to prune and distill", key="to_distill", type="primary", icon=":material/arrow_forward:"
 ):
     state.go("distill")
-command_box(command_of(draft.run_spec(kind="prune")))
+command_box(draft.run_spec(kind="prune"))

@@ -4,7 +4,6 @@ import streamlit as st
 
 from app import cached, live, run_view, search_form, search_view, state
 from app.ui import command_box, page_header, user_errors
-from core.report.command import command_of
 from core.runs import control
 
 NEW = "new"
@@ -39,7 +38,7 @@ if chosen == NEW:
             started = control.start(spec)
         state.remember("search_run", started.id)
         st.rerun()
-    command_box(command_of(spec))
+    command_box(spec)
     st.stop()
 
 run = runs[chosen]
@@ -47,4 +46,4 @@ live.watch(run_view.header, run)
 if error := run.status().error:
     st.error(f"{error['message']} {error.get('hint', '')}", icon=":material/error:")
 live.watch(search_view.results, run)
-command_box(command_of(run.spec))
+command_box(run.spec)

@@ -5,7 +5,6 @@ import streamlit as st
 from app import cached, comparison, live, post_mortem, preflight, run_view, state
 from app.ui import command_box, empty_state, folded, page_header, user_errors
 from core.report import format as fmt
-from core.report.command import command_of
 from core.runs import control
 from core.runs.remarks import title
 from core.specs import Targets
@@ -56,7 +55,7 @@ if chosen != NEW:
     if not run.status().error and (fold := folded("Log", "article", "log")):
         with fold:
             post_mortem.log(run)
-    command_box(command_of(run.spec))
+    command_box(run.spec)
     st.stop()
 
 draft = state.draft()
@@ -97,4 +96,4 @@ with check, st.container(border=True):
         else:
             st.toast("The run has started.", icon=":material/play_arrow:")
         st.rerun()
-command_box(command_of(spec))
+command_box(spec)

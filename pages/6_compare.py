@@ -4,7 +4,6 @@ import streamlit as st
 
 from app import comparison, live, samples, state
 from app.ui import command_box, empty_state, page_header, user_errors
-from core.report.command import command_of
 from core.report.tables import domains_of, sentence
 from core.runs.folder import find
 
@@ -82,4 +81,4 @@ with st.container(horizontal=True):
     )
     if st.button("All runs", icon=":material/history:", type="tertiary", key="to_runs", help="Name, note and delete them there."):
         state.go("runs")
-command_box(command_of(which.spec))
+command_box(which.spec)

@@ -48,7 +48,7 @@ def store_draft(draft: Draft) -> str:
 
 def unfolded(at: AppTest) -> AppTest:
     """Open every fold of the pages to come: what is in one is made only then."""
-    for name in ("command", "log", "diagnostics", "text"):
+    for name in ("command", "log", "diagnostics", "text", "advice"):
         at.session_state[f"fold_{name}"] = True
     return at
 
