@@ -66,8 +66,14 @@ def _watch(run_id: str) -> None:
     known = next((known for known in cached.known_runs() if known.run.id == run_id), None)
     if known is None or not known.status.live:
         st.rerun()
-    waits = known.status.state == "queued"
-    st.caption(":material/timer: " + ("Waiting: another run is using the device." if waits else "Timing a forward pass of the model …"))
+    said = {"queued": "Waiting: another run is using the device.", "stopping": "Stopping."}.get(
+        known.status.state, "Timing a forward pass of the model …"
+    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f":material/timer: {said}")
+        if st.button("Stop", key="stop_probe", icon=":material/stop:", type="tertiary", disabled=known.status.state == "stopping"):
+            control.cancel(known.run, keep=False)
+            st.rerun(scope="fragment")
 
 
 def _as_before(item: Pass, draft: Draft, before: list[Scores]) -> float | None:

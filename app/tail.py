@@ -32,7 +32,7 @@ class Tail:
     def _take_in(self, run: Run) -> None:
         events, end = run.events(self._offset)
         if end < self._offset:  # another diary has taken the place of the one that was read
-            self._curves, (events, end) = Curves(), run.events(0)
+            self._curves, self._shown, (events, end) = Curves(), Curves(), run.events(0)
         if events:
             self._shown = self._curves.extend(events).snapshot()
         self._offset, self._when = end, time.monotonic()
