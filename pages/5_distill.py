@@ -81,6 +81,7 @@ with check, st.container(border=True):
             f"{fmt.count(card.cost.parameters)} → {fmt.count(after)}",
             fmt.delta(after / card.cost.parameters - 1),
             delta_color="off",
+            delta_arrow="off",
         )
         st.table(preflight.facts(spec, card), border="horizontal", alt="What the run will do and take")
     for problem in problems:
