@@ -34,6 +34,7 @@ def page_of(path: Path, default: bool = False) -> st.Page:
 
 
 st.set_page_config(page_title="Coppice", page_icon=str(ROOT / "app" / "coppice.svg"), layout="wide", initial_sidebar_state=280)
+st.html(ROOT / "app" / "contrast.css")
 if st.context.theme.type == "dark":
     st.html(ROOT / "app" / "dark.css")
 paths = {path.stem.partition("_")[2]: path for path in sorted((ROOT / "pages").glob("[0-9]_*.py"))}
