@@ -215,7 +215,9 @@ def curves(run_id: str, seconds: float | None) -> None:
         st.markdown(f"### {headline(series, results) or 'Distillation'}")
         if seconds:
             st.toggle("Pause the charts", key=PAUSE, help="Hold them still while the run goes on.")
-    st.markdown("**Held-out loss** on the way, on the first blocks of each text, between the teacher's and that of the pruned model before distillation")
+    st.markdown(
+        "**Held-out loss** on the way, on the first blocks of each text, between the teacher's and that of the pruned model before distillation"
+    )
     live.live_chart(_heldout(version, references_of(results), "glance" not in results, live.palette(), series), "heldout")
     st.markdown("**Divergence from the teacher in training**")
     with st.container(horizontal=True, vertical_alignment="bottom"):
