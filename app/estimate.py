@@ -51,7 +51,7 @@ def tokens_per_second(draft: Draft | RunSpec) -> float | None:
     probe = _probe(draft)
     results = probe.run.results() if probe is not None and probe.status.state == "done" else {}
     here = (results.get("machine") or {}).get("cpu") == cpu_model()
-    return float(results["model"]["speed"]["prefill"]) if here else None
+    return float(results["model"]["tokens_per_second"]["prefill"]) if here else None
 
 
 def _probe(draft: Draft | RunSpec) -> KnownRun | None:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from core.data.blocks import Blocks, build
 from core.evaluate.generate import continue_prompts
 from core.evaluate.measure import Reference, final_states, measure
-from core.evaluate.speed import tokens_per_second
+from core.evaluate.speed import DECODED_TOKENS, tokens_per_second
 from core.files import content_hash, replacing, require_free, write_json
 from core.model.checkpoint import load_model, load_tokenizer
 from core.model.cost import Cost, cost_of
@@ -130,7 +130,9 @@ def size_of(cost: Cost) -> dict[str, int]:
 def add_speeds(found: dict[str, Any], models: dict[str, PreTrainedModel], run: Run, progress: Progress) -> None:
     """Measure the speed of several models side by side, so that their ratios hold, and put it with each one's figures."""
     progress.note("Measuring speed.")
-    for role, speed in tokens_per_second(models, run.spec.data.seq_len, SPEED_REPEATS, progress).items():
+    context = min(model.config.max_position_embeddings for model in models.values())
+    seq_len = min(run.spec.data.seq_len, context - DECODED_TOKENS)  # a block may fill the context; what is written after it needs room
+    for role, speed in tokens_per_second(models, seq_len, SPEED_REPEATS, progress).items():
         found[role]["tokens_per_second"] = speed
 
 

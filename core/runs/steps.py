@@ -18,7 +18,6 @@ from core.distill.watch import Measure
 from core.errors import UserError
 from core.evaluate.generate import check_prompts
 from core.evaluate.preview import Previewer
-from core.evaluate.speed import tokens_per_second
 from core.files import read_json, replacing, require_free, tree_bytes, write_text, writing_to
 from core.model.checkpoint import copy_companions, full_config, load_model, load_tokenizer
 from core.model.cost import cost_of
@@ -344,8 +343,9 @@ def generate_step(run: Run, progress: Progress) -> None:
 def probe_step(run: Run, progress: Progress) -> None:
     """Time the model by itself, on blocks of the length of the run's."""
     model = load_model(resolve(run.spec.model, progress), pick(run.spec.device))
-    speed = tokens_per_second({"model": model}, run.spec.data.seq_len, progress=progress)
-    update_results(run, model={"speed": speed["model"]}, machine=machine.describe(str(model.device)))
+    found = {"model": describe(run, model)}
+    add_speeds(found, {"model": model}, run, progress)
+    update_results(run, **found, machine=machine.describe(str(model.device)))
 
 
 class Within:

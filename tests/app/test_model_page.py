@@ -223,12 +223,12 @@ def test_a_model_that_was_never_scored_can_be_timed_and_the_estimate_follows(dra
     rerun(at)
     assert started == [draft.run_spec(kind="probe")]
     run = create(started[0])
-    write_json(run.path / "results.json", {"model": {"speed": {"prefill": 1024.0}}, "machine": {"cpu": cpu_model()}})
+    write_json(run.path / "results.json", {"model": {"tokens_per_second": {"prefill": 1024.0}}, "machine": {"cpu": cpu_model()}})
     write_json(run.path / "status.json", dataclasses.asdict(Status(state="done")))
     tokens = 512 * (16 + 0.6 * 5 * draft.score.ppl_blocks)
     rerun(at)
     assert f"{duration(tokens / 1024, estimated=True)}, going by one timed forward pass, {rate(1024.0, 'tokens/s')}." in said(at)
-    write_json(run.path / "results.json", {"model": {"speed": {"prefill": 1024.0}}, "machine": {"cpu": "another"}})
+    write_json(run.path / "results.json", {"model": {"tokens_per_second": {"prefill": 1024.0}}, "machine": {"cpu": "another"}})
     assert "was not timed on this machine" in said(rerun(at))
 
 

@@ -19,6 +19,7 @@ from core.errors import UserError
 from core.files import read_json
 from core.model.checkpoint import load_model
 from core.report.command import command_of
+from core.report.tables import model_rows
 from core.runs import control
 from core.runs.folder import Run
 from core.runs.status import Status
@@ -115,6 +116,13 @@ def test_scores_are_computed_once_and_new_targets_cost_no_model_call(world: Worl
     assert first.results()["scores"] == second.results()["scores"]
     assert any(event.get("cached") for event in second.events(0)[0])
     assert load_model(second.path / "pruned").config.hidden_size == 18
+
+
+def test_a_model_is_timed_even_where_a_block_fills_its_context(world: World) -> None:
+    data = dataclasses.replace(world.spec.data, seq_len=512)
+    model = finish(control.start(dataclasses.replace(world.spec, kind="probe", data=data))).results()["model"]
+    assert model["tokens_per_second"]["prefill"] > 0
+    assert model_rows({"model": model})[0]["prefill"].endswith("tokens/s"), "the command line shows it"
 
 
 def test_a_preview_tells_what_the_pruned_model_will_measure_and_cuts_nothing(world: World) -> None:
