@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
 
 from app.state import Draft
 from tests.app.ready import store_draft
@@ -77,6 +77,21 @@ def still(page: Page) -> None:
     """Wait until nothing is drawn any more: what arrives above a control pushes it out of sight, the focus with it."""
     settled(page)
     page.wait_for_function(STILL, polling=500)
+
+
+def plot_area(page: Page, chart: Locator) -> FloatRect:
+    """Where a chart's marks lie on the page, once they do."""
+    expect(chart.locator(".nsewdrag")).to_be_visible()
+    settled(page)
+    page.wait_for_timeout(1000)  # the chart is laid out once more when its fonts are there
+    box = chart.locator(".nsewdrag").bounding_box()
+    assert box is not None
+    return box
+
+
+def click_cell(page: Page, box: FloatRect, column: float, row: float) -> None:
+    """Click at parts of a plot's width and height."""
+    page.mouse.click(box["x"] + box["width"] * column, box["y"] + box["height"] * row)
 
 
 def seen(target: Locator) -> Locator:

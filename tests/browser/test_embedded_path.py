@@ -9,24 +9,13 @@ from playwright.sync_api import Browser, Page, expect
 from app.state import Draft
 from core.runs.folder import all_runs
 from core.specs import DataSpec, ScoreSpec
-from tests.browser.hands import open_page, read_offline, saved, settled
+from tests.browser.hands import click_cell, open_page, plot_area, read_offline, saved, settled
 from tests.whole.conftest import borrowed  # noqa: F401  (a fixture)
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 
 LONG_MS = 400_000
 LAYER, HEAD = 4, 2
-
-
-def click_head(page: Page, layer: int, head: int) -> None:
-    """Click a cell of the map of heads, 30 layers wide and 9 heads high."""
-    chart = page.get_by_role("figure", name=re.compile("Importance of 9 heads in each of 30 layers"))
-    expect(chart.locator(".nsewdrag")).to_be_visible()
-    settled(page)
-    page.wait_for_timeout(1000)  # the chart is laid out once more when its fonts are there
-    box = chart.locator(".nsewdrag").bounding_box()
-    assert box is not None
-    page.mouse.click(box["x"] + box["width"] * (layer + 0.5) / 30, box["y"] + box["height"] * (head + 0.5) / 9)
 
 
 def test_the_whole_path_on_the_real_model(page: Page, browser: Browser, address: str, borrowed: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -36,7 +25,8 @@ def test_the_whole_path_on_the_real_model(page: Page, browser: Browser, address:
     page.get_by_role("button", name="See the importance").click(timeout=LONG_MS)
 
     page.get_by_role("radio", name="Heads").click()
-    click_head(page, LAYER, HEAD)
+    chart = page.get_by_role("figure", name=re.compile("Importance of 9 heads in each of 30 layers"))
+    click_cell(page, plot_area(page, chart), (LAYER + 0.5) / 30, (HEAD + 0.5) / 9)
     expect(page.get_by_role("textbox", name="Selected heads")).to_have_value(f"{LAYER}.{HEAD}")
     page.get_by_role("button", name="Pin to keep").click()
     expect(page.get_by_text(re.compile("1 pinned to stay"))).to_be_visible()

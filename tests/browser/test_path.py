@@ -11,7 +11,7 @@ from app import cached
 from app.subject import subject_of
 from core.runs.folder import all_runs
 from core.specs import Targets
-from tests.browser.hands import draft_of, open_page, settled
+from tests.browser.hands import click_cell, draft_of, open_page, plot_area, settled
 from tests.whole.conftest import World, world  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.browser
@@ -62,13 +62,9 @@ def test_a_clicked_head_is_pinned_and_the_plan_follows_until_it_is_undone(page: 
     open_page(page, address, "importance", draft)
     page.get_by_role("radio", name="Heads").click()
     chart = page.get_by_role("figure", name=re.compile("Importance of 6 heads"))
-    expect(chart.locator(".nsewdrag")).to_be_visible()
-    settled(page)
-    page.wait_for_timeout(1000)  # the chart is laid out once more when its fonts are there
-    box = chart.locator(".nsewdrag").bounding_box()
-    assert box is not None
+    box = plot_area(page, chart)
     L, H = cut_LH.shape
-    page.mouse.click(box["x"] + box["width"] * (layer + 0.5) / L, box["y"] + box["height"] * (head + 0.5) / H)
+    click_cell(page, box, (layer + 0.5) / L, (head + 0.5) / H)
     expect(page.get_by_label("Layer", exact=True)).to_have_value(str(layer))
     expect(page.get_by_label("Head", exact=True)).to_have_value(str(head))
     expect(page.get_by_text("pruned by the draft")).to_be_visible()
