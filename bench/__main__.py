@@ -6,7 +6,21 @@ import sys
 
 from bench.harness import show
 
-NAMES = ("scoring", "documents", "load", "dashboard", "streaming", "distill", "step", "learning", "trainers", "quality", "search")
+NAMES = (
+    "scoring",
+    "documents",
+    "load",
+    "dashboard",
+    "streaming",
+    "distill",
+    "step",
+    "learning",
+    "trainers",
+    "quality",
+    "plans",
+    "repair",
+    "search",
+)
 
 
 def main() -> int:

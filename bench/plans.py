@@ -4,15 +4,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from bench.harness import Bar, Outcome
 from bench.peers.ground import Ground
-from core.evaluate.measure import measure, reference
+from core.data.blocks import build
+from core.evaluate import measure as evaluate
 from core.files import content_hash, read_json, write_json
-from core.model.checkpoint import load_tokenizer
+from core.model.checkpoint import load_model, load_tokenizer
+from core.model.source import fingerprint, resolve
 from core.plan.plan import Plan
 from core.plan.proxy import estimated_damage
 from core.plan.sizes import problems
 from core.prune.mask import masked
-from core.specs import RankSpec, Targets
+from core.specs import EMBEDDED_MODEL, MIX, MIXED_TEXTS, DataSpec, RankSpec, Targets, TextSpec
 from core.workspace import room
 
 RANKS = (
@@ -23,6 +26,23 @@ RANKS = (
 """What plans are ranked by, drawn like everything else."""
 REMOVED = (0.08, 0.40)
 """Shares of all parameters between which a plan counts."""
+
+PLANS, TOKENS = 36, 256
+"""How many plans; and on how many tokens of one held-out block of each text their divergence from the uncut model is measured."""
+
+
+def measure(*, quick: bool) -> Outcome:
+    """Hold the estimate of random plans against their divergence, masked and unrepaired."""
+    data = DataSpec(text=TextSpec(source=MIX), elsewhere=(), heldout_blocks=len(MIXED_TEXTS), calibration_blocks=4 if quick else 16)
+    folder, tokens = resolve(EMBEDDED_MODEL), 32 if quick else TOKENS
+    ground = Ground(folder, load_model(folder), build(data, folder))
+    heldout_NT = next(iter(ground.blocks.heldout.values()))[:, :tokens]
+    found, pairs = order(ground, heldout_NT, 4 if quick else PLANS, fingerprint(folder))
+    return Outcome(
+        settings={"model": "SmolLM2-135M", "calibrated on": MIX, "plans": len(pairs), "tokens": int(heldout_NT.size)},
+        bars=[Bar(name="Spearman of estimated and measured divergence", value=found, limit=">= 0.85")],
+        rows=[{"estimated, nats": estimate, "measured, nats": truth} for estimate, truth in sorted(pairs)],
+    )
 
 
 def random_plans(ground: Ground, count: int, seed: int = 1) -> Iterator[Plan]:
@@ -56,9 +76,10 @@ def order(ground: Ground, blocks_NT: np.ndarray, count: int, weights: str) -> tu
             / f"kl-{content_hash({'model': weights, 'plan': plan.identity, 'blocks': content_hash(blocks_NT.tobytes())})}.json"
         )
         if not path.exists():
-            teacher = teacher or reference(ground.model, blocks_NT)
+            teacher = teacher or evaluate.reference(ground.model, blocks_NT)
             with masked(ground.model, ground.config, plan):
-                write_json(path, {"kl_nats": measure(ground.model, blocks_NT, load_tokenizer(ground.folder), teacher=teacher)["kl_nats"]})
+                found = evaluate.measure(ground.model, blocks_NT, load_tokenizer(ground.folder), teacher=teacher)
+            write_json(path, {"kl_nats": found["kl_nats"]})
         pairs.append((estimated_damage(ground.scores(), plan), float(read_json(path)["kl_nats"])))
     return spearman(*np.array(pairs).T), pairs
 

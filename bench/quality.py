@@ -3,7 +3,8 @@
 Everybody cuts the same model by the same share of all its parameters, on the same calibration tokens; a gap is the rise of the
 loss above the uncut model, in nats a token, on text that nobody calibrated on. Every row is kept in the workspace's ``quality``
 under the hash of all that determines it, so an interrupted measurement goes on where it was. ``python -m bench.quality WORDS``
-measures only the rows whose name holds one of the words, on the calibration texts that are given as ``on:NAME``, and shows all that is known by then.
+measures only the rows whose name holds one of the words, on the calibration texts that are given as ``on:NAME``, as many blocks of
+them as ``blocks:COUNT`` says, and shows all that is known with so many by then.
 """
 
 import dataclasses
@@ -50,15 +51,13 @@ class Settings:
     """How much of everything."""
 
     seq_len: int = 512
-    calibration_blocks: int = 16
+    calibration_blocks: int = 64
+    """What everybody calibrates on; as many as a repair fits on by default."""
     heldout_blocks: int = 6
     """Of the text that nobody calibrates on."""
     mixed_blocks: int = 2
     """Of each text of the mix, ten in all."""
     shares: tuple[float, ...] = SHARES
-    random_plans: int = 36
-    """Plans over which the estimate of their damage is held against what is measured, on ``plan_tokens`` of a block of each text of the mix."""
-    plan_tokens: int = 256
 
     def measured(self) -> dict[str, int]:
         """What a row depends on."""
@@ -74,7 +73,7 @@ class Settings:
 
 
 FULL = Settings()
-QUICK = Settings(seq_len=64, calibration_blocks=5, heldout_blocks=1, mixed_blocks=1, shares=(0.20,), random_plans=4, plan_tokens=32)
+QUICK = Settings(seq_len=64, calibration_blocks=5, heldout_blocks=1, mixed_blocks=1, shares=(0.20,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,11 +245,17 @@ def mix_against_single(lab: Lab, share: float) -> Bar:
     return Bar(name=f"{share:.0%} removed: mean gap over {len(EMBEDDED_TEXTS)} texts, mix / {SINGLE}", value=mixed / single, limit="<= 0.7")
 
 
+def given(words: Sequence[str], key: str) -> list[str]:
+    """What follows a key in the words that begin with it."""
+    return [word.removeprefix(key) for word in words if word.startswith(key)]
+
+
 def main(words: Sequence[str]) -> None:
     """Measure the rows whose names hold one of the words, on each calibration text named after ``on:``."""
-    lab = Lab(FULL)
-    sources = [word.removeprefix("on:") for word in words if word.startswith("on:")] or [CALIBRATION]
-    names = [word for word in words if not word.startswith("on:")]
+    blocks = given(words, "blocks:") or [str(FULL.calibration_blocks)]
+    lab = Lab(dataclasses.replace(FULL, calibration_blocks=int(blocks[-1])))
+    sources = given(words, "on:") or [CALIBRATION]
+    names = [word for word in words if ":" not in word]
     lab.uncut()
     asked = [row for row in ROWS if any(word.lower() in row.name.lower() for word in names)]
     if not packages.ENVIRONMENT.is_dir() and (missing := [row.name for row in asked if row in PACKAGES]):

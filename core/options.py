@@ -23,6 +23,7 @@ FLAGS = {
     "rank.sequence": "rank-sequence",
     "rank.depth": "rank-depth",
     "repair.method": "repair",
+    "repair.blocks": "repair-blocks",
     "repair.ridge": "repair-ridge",
     "repair.steps": "repair-steps",
     "repair.learning_rate": "repair-learning-rate",

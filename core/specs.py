@@ -309,6 +309,8 @@ class RepairSpec(Spec):
 
     method: str = "closed"
     """``none`` leaves surviving weights as they are, ``closed`` fits them by least squares layer by layer, ``thorough`` then lets every layer learn a little."""
+    blocks: int = 64
+    """Blocks that are fitted on: the calibration blocks, then as many of the training blocks as it takes. Few tokens are the limit of a fit."""
     ridge: float | None = None
     """Pull towards the original weights, as a share of the inputs' mean square; None chooses it on calibration blocks that are not fitted."""
     steps: int = 60
@@ -320,7 +322,9 @@ class RepairSpec(Spec):
 
     def own_problems(self) -> list[tuple[str, str]]:
         found = one_of(REPAIRS, method=self.method)
-        return found + positive(ridge=self.ridge, steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size)
+        return found + positive(
+            blocks=self.blocks, ridge=self.ridge, steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size
+        )
 
 
 def stage_targets(stage: str) -> Targets:

@@ -50,6 +50,10 @@ class Blocks:
     """What a page shows: ``spec``, ``tokenizer``, ``sets`` (``calibration``, ``train``) and ``heldout`` (by domain) with ``blocks``, ``asked``,
     ``tokens``, ``documents``, ``documents_dealt``, ``source``, ``samples``; ``texts``, ``notes``, ``created``."""
 
+    def first(self, count: int) -> np.ndarray:
+        """int32 ``[M, T]``: the calibration blocks, then training blocks; ``count`` of them, or all that there are."""
+        return np.concatenate([self.calibration_NT, self.train_NT])[:count]
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Set:

@@ -174,7 +174,7 @@ def repair_step(run: Run, progress: Progress) -> None:
     if not (run.path / "pruned").exists():
         folder, blocks, plan = resolve(spec.model, progress), blocks_of(run, progress), Plan.load(run.path / "plan.npz")
         done = repair_checkpoint(
-            folder, plan, blocks.calibration_NT, spec.repair, run.path / "pruned", spec.to_dict(), progress, pick(spec.device)
+            folder, plan, blocks.first(spec.repair.blocks), spec.repair, run.path / "pruned", spec.to_dict(), progress, pick(spec.device)
         )
         update_results(run, repair=done)
     progress.step("repair", 1, 1)

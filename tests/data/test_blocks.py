@@ -106,6 +106,14 @@ def test_a_larger_request_begins_with_the_blocks_of_a_smaller_one(data: DataSpec
     assert all(np.array_equal(many.heldout[name][:3], few.heldout[name]) for name in few.heldout)
 
 
+@pytest.mark.parametrize(("count", "trained"), [(3, 0), (5, 0), (9, 4), (99, 11)])
+def test_the_first_blocks_are_those_of_calibration_then_those_to_learn_from(
+    count: int, trained: int, data: DataSpec, model_folder: Path
+) -> None:
+    made = blocks.build(data, model_folder)
+    assert np.array_equal(made.first(count), np.concatenate([made.calibration_NT[:count], made.train_NT[:trained]]))
+
+
 def test_blocks_know_where_their_documents_begin(data: DataSpec, model_folder: Path) -> None:
     made = blocks.build(data, model_folder)
     tokens, documents = made.calibration_NT.ravel(), made.calibration_documents_NT.ravel()

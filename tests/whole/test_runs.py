@@ -66,6 +66,7 @@ def test_the_main_job_leaves_everything_that_the_pages_and_the_report_need(world
     assert teacher["kl_nats"] == pytest.approx(0, abs=1e-6)
     assert set(results["glance"]) == {"teacher", "cut", "pruned"}, "the live curve has the same ends as the final figure"
     assert set(results["cut"]["heldout"]) == {"here", "elsewhere"}, "what it was before repair is measured too"
+    assert results["repair"]["blocks"] == 4 + 8, "calibration and training blocks"
     assert results["repair"]["fitted"] + results["repair"]["left"] == len(results["repair"]["places"])
     assert not (run.path / "cut").exists()
     assert distilled["kl_nats"] < pruned["kl_nats"], "training towards the teacher brings the student nearer to it"

@@ -32,7 +32,7 @@ def repair_model(
     """Return the cut and repaired model, float32 on the teacher's device, and what the repair did (see ``summary``). The teacher stays.
 
     Args:
-        blocks_NT: the calibration blocks.
+        blocks_NT: what is fitted on.
 
     Raises:
         UserError: the family cannot be repaired.
@@ -83,15 +83,16 @@ def repair_checkpoint(
 
 
 def summary(repair: Repair, progress: Progress) -> dict[str, Any]:
-    """What was done, JSON-able: ``places`` (place, ridge, gain, short: see ``Site``), ``fitted``, ``left``, ``too_few_tokens``."""
+    """What was done, JSON-able: ``blocks`` it fitted on, ``places`` (place, ridge, gain, short: see ``Site``), ``fitted``, ``left``, ``too_few_tokens``."""
     sites = repair.sites
     short = [site for site in sites if site.short]
     if short:
         progress.note(
-            f"{len(short)} of {len(sites)} places were left as they were cut: the {repair.tokens} calibration tokens that a repair fits on are "
-            f"fewer than their inputs ({short[0].place} is one). More calibration blocks would repair them too."
+            f"{len(short)} of {len(sites)} places were left as they were cut: the {repair.tokens} tokens that a repair fits on are "
+            f"fewer than their inputs ({short[0].place} is one). More of them (--repair-blocks, and text to take them from) would repair them too."
         )
     return {
+        "blocks": len(repair.ids_NT),
         "places": [asdict(site) for site in sites],
         "fitted": sum(site.gain > 0 for site in sites),
         "left": sum(not site.gain > 0 for site in sites),
