@@ -33,10 +33,13 @@ FORWARDS = 4
 
 REPAIR_NAMES = {"none": "None", "closed": "Closed form", "thorough": "Thorough"}
 REPAIR_HELP = (
-    "Fits the surviving weights to the uncut model on the calibration text before any training; size and shapes stay. "
+    "Fits the surviving weights to the uncut model before any training; size and shapes stay. "
     "Closed form: least squares, a few forward passes. Thorough: each layer also learns a little, some fifty forward passes. "
-    "On the embedded model the closed form gave back a quarter of what a 20 % cut had cost, and two fifths at 35 % (docs/LOG.md); "
-    "what it does for yours is measured, before and after."
+    "What either gives back is measured, before and after; docs/benchmarks.md says what it gave on the embedded model."
+)
+REPAIR_BLOCKS_HELP = (
+    "The calibration blocks, then as many of the training blocks as it takes. Few tokens are the limit of a fit: more give more back, "
+    "at a cost that grows with them."
 )
 
 
@@ -67,7 +70,12 @@ def _repair() -> RepairSpec:
         "Repair of the cut", list(REPAIR_NAMES), format_func=REPAIR_NAMES.__getitem__, default="closed", required=True,
         key="w_repair", persist_state="session", help=REPAIR_HELP,
     )  # fmt: skip
-    return RepairSpec(method=method)
+    if method == "none":
+        return RepairSpec(method=method)
+    blocks = st.number_input(
+        "Blocks to fit on", min_value=1, value=RepairSpec().blocks, key="w_repair_blocks", persist_state="session", help=REPAIR_BLOCKS_HELP
+    )
+    return RepairSpec(method=method, blocks=blocks)
 
 
 def _name() -> str:

@@ -188,12 +188,13 @@ def demo() -> None:
 def demo_spec() -> RunSpec:
     """What ``demo`` does: cut a quarter of SmolLM2-135M away, and let it regrow for some nine minutes.
 
-    Channels and neurons are cut, heads and depth stay: the recipe for width of arXiv 2408.11796.
+    Channels and neurons are cut, heads and depth stay: the recipe for width of arXiv 2408.11796. The repair fits on the calibration blocks
+    alone, a minute and a half instead of six.
     """
     return spec_from(
         "distill",
-        {"name": "Demo", "targets.hidden_size": 504, "targets.intermediate_size": 1152, "score.ppl_blocks": 1, "distill.steps": 100,
-         "distill.evaluate_every": 25, "distill.checkpoint_every": 50},
+        {"name": "Demo", "targets.hidden_size": 504, "targets.intermediate_size": 1152, "score.ppl_blocks": 1, "repair.blocks": 16,
+         "distill.steps": 100, "distill.evaluate_every": 25, "distill.checkpoint_every": 50},
     )  # fmt: skip
 
 

@@ -80,6 +80,15 @@ def test_the_form_shows_what_will_be_cut_and_the_command() -> None:
     assert not at.button(key="start").disabled
 
 
+def test_how_much_a_repair_fits_on_stands_in_the_command_and_goes_with_it() -> None:
+    at = page(draft=draft_of(Targets(intermediate_size=1024)))
+    at.number_input(key="w_repair_blocks").set_value(9).run()
+    assert "--repair-blocks 9" in said(at)
+    at.segmented_control(key="w_repair").set_value("none").run()
+    assert not [box for box in at.number_input if box.key == "w_repair_blocks"]
+    assert "--repair none" in said(at)
+
+
 def test_time_is_not_estimated_before_anything_was_measured_here() -> None:
     at = page(draft=draft_of(Targets(num_hidden_layers=24)))
     assert "not measured yet" in at.table[0].value.to_string()
