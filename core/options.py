@@ -30,6 +30,7 @@ FLAGS = {
     "repair.batch_size": "repair-batch-size",
     "search.blocks": "search-blocks",
     "search.seed": "search-seed",
+    "search.workers": "search-workers",
     "evaluate.batch_size": "evaluate-batch-size",
     "evaluate.prompts": "prompt",
     "stages": "stage",

@@ -560,12 +560,16 @@ class SearchSpec(Spec):
     """Time after which no further candidate is begun and the best so far is kept; none by default."""
     seed: int = 0
     """Decides which candidates are measured for the sake of learning."""
+    workers: int = 1
+    """Processes that measure candidates side by side. More than one needs Ray: on this machine, or on the cluster that RAY_ADDRESS names."""
 
     def own_problems(self) -> list[tuple[str, str]]:
         shares = {"keep": self.keep, "within": self.within}
         found = [(name, f"must be between 0 and 1, got {value}.") for name, value in shares.items() if not 0 < value < 1]
         found += [("retrain_steps", f"must be 0 or more, got {self.retrain_steps}.")] if self.retrain_steps < 0 else []
-        return found + positive(evaluations=self.evaluations, blocks=self.blocks, finalists=self.finalists, minutes=self.minutes)
+        return found + positive(
+            evaluations=self.evaluations, blocks=self.blocks, finalists=self.finalists, minutes=self.minutes, workers=self.workers
+        )
 
 
 LINEAGES = ("previous", "first")

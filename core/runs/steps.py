@@ -58,6 +58,7 @@ from core.score.share import meet
 from core.score.store import load as load_scores
 from core.search import finals, ledger
 from core.search import search as searching
+from core.search.fleet import measuring
 from core.search.retrain import PHASE as RETRAINING
 from core.search.retrain import Halving
 from core.search.space import candidates
@@ -199,8 +200,9 @@ def search_step(run: Run, progress: Progress) -> None:
     progress.note(f"{len(pool.candidates)} sizes are under the budget.")
     compared = blocks.train_NT[-spec.search.blocks :]
     previewer = Previewer(folder, {"compared": compared}, device=spec.device, progress=coarse)
-    measure = lambda plans: (previewer.plan(plan)["compared"] for plan in plans)  # noqa: E731
-    rows = searching.search(pool, spec.search, measure, run.path, coarse, previewer.teacher()["compared"])
+    teacher = previewer.teacher()["compared"]
+    with measuring(previewer, spec.search.workers) as measure:
+        rows = searching.search(pool, spec.search, lambda plans: (found["compared"] for found in measure(plans)), run.path, coarse, teacher)
     update_results(run, pool=searching.estimates_of(pool, rows)[:SHOWN_ESTIMATES], scores=scores.key)
 
 
