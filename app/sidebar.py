@@ -8,6 +8,7 @@ from app import cached, draft_menu, state
 from app.cached import KnownRun
 from app.scoring import score_run
 from app.state import Draft
+from core.data.corpus import domain
 from core.errors import UserError
 from core.model.card import Card
 from core.plan.plan import plan_problems
@@ -84,7 +85,7 @@ def _context() -> None:
         return
     tokens = count(draft.data.calibration_blocks * draft.data.seq_len)
     st.markdown(
-        f":gray[:material/database:] {card.name}  \n:gray[:material/article:] {draft.data.text.source}, {tokens} tokens  \n"
+        f":gray[:material/database:] {card.name}  \n:gray[:material/article:] {domain(draft.data.text)}, {tokens} tokens  \n"
         f":gray[:material/content_cut:] **{cut_said(draft, card)}**{_pinned_said(draft)}"
     )
 
