@@ -119,7 +119,7 @@ def _text_choice(text: TextSpec) -> None:
         "File" if kind == FILE else "Data set id", placeholder=hint, **bind(f"text_{kind}", state.recall("text_typed", shown), _try_source)
     )
     if kind == FILE:
-        st.file_uploader("Or bring one along", key=UPLOAD, on_change=_upload,
+        st.file_uploader(f"Or upload one, at most {st.get_option('server.maxUploadSize')} MB", key=UPLOAD, on_change=_upload,
                          help=f"{', '.join(uploads.ALLOWED)}. It is kept in the workspace, under the hash of its content.")  # fmt: skip
     if complaint := state.recall("text_complaint"):
         st.error(complaint, icon=":material/error:")
