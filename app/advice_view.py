@@ -6,17 +6,17 @@ from app import state
 from app.ui import folded
 from core.model.card import Card
 from core.plan.advice import Advice, Situation, advice
-from core.specs import DistillSpec
+from core.specs import DistillSpec, Targets
 
 
 def advice_view(card: Card) -> None:
     """Draw all advice that applies to the draft."""
     draft = state.draft()
     found = advice(Situation(config=card.config, targets=draft.targets, rank=draft.rank, steps=DistillSpec().steps))
-    if not found:
-        return
-    if fold := folded(f"Advice on this cut ({len(found)})", "lightbulb", "advice"):
+    if fold := folded("Advice on this cut", "lightbulb", "advice"):
         with fold:
+            if not found:
+                st.markdown("Nothing speaks against it." if draft.targets != Targets() else "Nothing is cut yet.")
             for name, said in found.items():
                 _row(name, said)
 
@@ -29,7 +29,7 @@ def _row(name: str, said: Advice) -> None:
         action.button(
             "Apply",
             key=f"advice_{name}",
-            on_click=state.update_draft,
+            on_click=state.replace_draft,
             kwargs=changes,
             help="Changes the draft accordingly; undo takes it back.",
         )

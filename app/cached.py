@@ -3,7 +3,8 @@
 import contextlib
 import dataclasses
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,6 @@ from core.specs import (
     EMBEDDED_MODEL,
     EMBEDDED_TEXTS,
     MIX,
-    NO_PINS,
     DataSpec,
     Pins,
     RankSpec,
@@ -68,7 +68,7 @@ def card(model: str) -> Card:
     return found
 
 
-@st.cache_data(max_entries=32, ttl=RETRY_SECONDS, show_spinner="Reading the model's configuration")
+@st.cache_resource(max_entries=32, ttl=RETRY_SECONDS, show_spinner="Reading the model's configuration")
 def _card_or_complaint(model: str, workspace: str, stamp: int | None) -> Card | str:
     try:
         return cards.card(model)
@@ -199,25 +199,12 @@ def _essence(axis: str, rank: RankSpec, removed: int, name: str | None = None) -
     return bare if name is None else bare.by(axis, name), removed if axis == "layers" else 1
 
 
-def importance(scores: Scores, axis: str, rank: RankSpec, removed: int) -> np.ndarray:
-    """Importance of an axis' units; see ``Scores.importance``.
-
-    Raises:
-        UserError: the criterion does not exist, or was not measured.
-    """
-    return _importance(scores, scores.key, axis, *_essence(axis, rank, removed, rank.criterion(axis)))
-
-
-@st.cache_data(max_entries=16, show_spinner=False)
-def _importance(_scores: Scores, key: str, axis: str, rank: RankSpec, removed: int) -> np.ndarray:
-    return _scores.importance(axis, rank, removed)
-
-
 @dataclass(frozen=True)
 class Remembered:
-    """Scores whose importance is computed once for all the plans that are made of it."""
+    """Scores whose importance is computed once for all the plans that are made of it. Their key stands for all that is in them."""
 
-    scores: Scores
+    key: str
+    scores: Scores = field(compare=False)
 
     @property
     def dims(self) -> Dims:
@@ -227,6 +214,21 @@ class Remembered:
     def importance(self, axis: str, rank: RankSpec, removed: int = 1) -> np.ndarray:
         """See ``importance``."""
         return importance(self.scores, axis, rank, removed)
+
+
+def importance(scores: Scores, axis: str, rank: RankSpec, removed: int) -> np.ndarray:
+    """Importance of an axis' units; see ``Scores.importance``. All who ask get the same array, and nobody writes to it.
+
+    Raises:
+        UserError: the criterion does not exist, or was not measured.
+    """
+    return _importance(Remembered(scores.key, scores), axis, *_essence(axis, rank, removed, rank.criterion(axis)))
+
+
+# Not Streamlit's cache, here and for plans: its keys and copies would take a slider's move longer than the answer itself.
+@lru_cache(maxsize=16)
+def _importance(known: Remembered, axis: str, rank: RankSpec, removed: int) -> np.ndarray:
+    return known.scores.importance(axis, rank, removed)
 
 
 def confidence(scores: Scores, axis: str, rank: RankSpec, removed: int) -> Confidence | None:
@@ -279,36 +281,46 @@ def _all_ranks(_scores: Scores, key: str, axis: str, rank: RankSpec, removed: in
     return found
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def plan(_scores: Scores, key: str, _config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> Plan:
-    """What the draft keeps; ``key`` names the scores, and with them the weights and the config.
+def plan(scores: Scores, draft: Draft) -> Plan:
+    """What the draft keeps; the scores' key names the weights, and with them the config.
 
     Raises:
         UserError: targets or pins are not possible.
     """
-    return make_plan(Remembered(_scores), _config, targets, rank, pins)
+    return _plan(Remembered(scores.key, scores), draft.model, draft.targets, draft.rank, draft.pins)
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
-def masks(
-    _scores: Scores, key: str, _config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS
-) -> dict[str, np.ndarray]:
+@lru_cache(maxsize=64)
+def _plan(known: Remembered, model: str, targets: Targets, rank: RankSpec, pins: Pins) -> Plan:
+    return make_plan(known, card(model).config, targets, rank, pins)
+
+
+def masks(scores: Scores, draft: Draft) -> dict[str, np.ndarray]:
     """What the draft keeps, as booleans over the uncut model; see ``keep_masks``.
 
     Raises:
         UserError: targets or pins are not possible.
     """
-    return keep_masks(plan(_scores, key, _config, targets, rank, pins))
+    return _masks(Remembered(scores.key, scores), draft.model, draft.targets, draft.rank, draft.pins)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def shares(_scores: Scores, key: str, _config: dict[str, Any], targets: Targets, rank: RankSpec, pins: Pins = NO_PINS) -> dict[str, float]:
+@lru_cache(maxsize=16)
+def _masks(known: Remembered, model: str, targets: Targets, rank: RankSpec, pins: Pins) -> dict[str, np.ndarray]:
+    return keep_masks(_plan(known, model, targets, rank, pins))
+
+
+def shares(scores: Scores, draft: Draft) -> dict[str, float]:
     """Part of the importance that the draft keeps, by axis.
 
     Raises:
         UserError: targets or pins are not possible.
     """
-    return kept_share(plan(_scores, key, _config, targets, rank, pins), Remembered(_scores))
+    return _shares(Remembered(scores.key, scores), draft.model, draft.targets, draft.rank, draft.pins)
+
+
+@lru_cache(maxsize=64)
+def _shares(known: Remembered, model: str, targets: Targets, rank: RankSpec, pins: Pins) -> dict[str, float]:
+    return kept_share(_plan(known, model, targets, rank, pins), known)
 
 
 def measured(draft: Draft, masks: dict[str, np.ndarray]) -> dict[str, dict[str, measurements.Figures]] | None:

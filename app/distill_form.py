@@ -177,9 +177,7 @@ def _kept(draft: Draft, card: Card) -> list[int] | None:
         return list(range(layers))
     scores = cached.find_scores(draft)
     try:
-        return (
-            None if scores is None else cached.plan(scores, scores.key, card.config, draft.targets, draft.rank, draft.pins).layers.tolist()
-        )
+        return None if scores is None else cached.plan(scores, draft).layers.tolist()
     except UserError:
         return None
 

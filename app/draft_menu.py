@@ -1,6 +1,7 @@
 """What can be done with the draft from every page: undo, redo, its versions, a link to it; and the list of shortcuts."""
 
 import time
+from collections.abc import Callable
 
 import streamlit as st
 
@@ -19,19 +20,9 @@ SHORTCUTS = {
 def show() -> None:
     """Draw the row of buttons."""
     with st.container(gap=None):
-        st.button(
-            "Undo",
-            key="undo",
-            icon=":material/undo:",
-            on_click=state.undo,
-            disabled=not state.can_undo(),
-            shortcut="Ctrl+Z",
-            type="tertiary",
-        )
-        st.button(
-            "Redo", key="redo", icon=":material/redo:", on_click=state.redo, disabled=not state.can_redo(), shortcut="Ctrl+Shift+Z",
-            type="tertiary",
-        )  # fmt: skip
+        # Never disabled: a press that disabled its own button would lose the keyboard's place.
+        for name, act, keys in (("undo", state.undo, "Ctrl+Z"), ("redo", state.redo, "Ctrl+Shift+Z")):
+            st.button(name.title(), key=name, icon=f":material/{name}:", on_click=_step, args=(name, act), shortcut=keys, type="tertiary")
         row = st.container(horizontal=True, gap="xsmall")
     with row:
         versions = st.popover("Versions", icon=":material/history:", type="tertiary", key="versions", on_change="rerun")
@@ -44,6 +35,12 @@ def show() -> None:
     if link.open:
         with link:
             _link()
+
+
+def _step(name: str, act: Callable[[], bool]) -> None:
+    """Undo or redo; where there is nothing to, say so."""
+    if not act():
+        st.toast(f"There is nothing to {name}.", icon=f":material/{name}:")
 
 
 def _versions() -> None:

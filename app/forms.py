@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import cached, state
 from app.state import Draft, bind, update_draft
+from core.data import uploads
 from core.errors import UserError
 from core.model.card import Card
 from core.report.format import count
@@ -17,6 +18,7 @@ from core.specs import EMBEDDED_MODEL, EMBEDDED_TEXTS, MIX, MIXED_TEXTS, Pins, T
 
 EMBEDDED, FOLDER, HUB = "Embedded", "Local folder", "Hub id"
 FILE, DATASET = "Local file", "Hub data set"
+UPLOAD = "upload_text"
 TEXT_NAMES = {
     "wikipedia": "Wikipedia articles", "sotu": "State of the Union addresses", "commons": "House of Commons speeches", "tales": "Grimms' fairy tales",
     "manual": "Mathematical software manual", "code": "Python source code", MIX: "A mix of five domains",
@@ -116,6 +118,9 @@ def _text_choice(text: TextSpec) -> None:
     st.text_input(
         "File" if kind == FILE else "Data set id", placeholder=hint, **bind(f"text_{kind}", state.recall("text_typed", shown), _try_source)
     )
+    if kind == FILE:
+        st.file_uploader(f"Or upload one, at most {st.get_option('server.maxUploadSize')} MB", key=UPLOAD, on_change=_upload,
+                         help=f"{', '.join(uploads.ALLOWED)}. It is kept in the workspace, under the hash of its content.")  # fmt: skip
     if complaint := state.recall("text_complaint"):
         st.error(complaint, icon=":material/error:")
     with st.container(horizontal=True):
@@ -152,6 +157,21 @@ def _try_source(typed: str) -> None:
     )
     if typed and not missing:
         _set_text(source=typed)
+
+
+def _upload() -> None:
+    """Keep an uploaded text and take it, else say why not."""
+    file = st.session_state[UPLOAD]
+    if file is None:
+        return
+    state.remember("text_typed", None)
+    state.remember("text_complaint", None)
+    try:
+        path, column = uploads.keep(file.name, file.getvalue(), state.draft().data.text.column)
+    except UserError as error:
+        state.remember("text_complaint", str(error))
+    else:
+        _set_text(source=str(path), column=column)
 
 
 def _setter(name: str) -> Callable[[Any], object]:

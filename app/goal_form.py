@@ -38,8 +38,7 @@ def goal_form(card: Card) -> None:
                      **bind("goal_shape", goal.shape, lambda name: _change(shape=name)))  # fmt: skip
         st.button("Find sizes", icon=":material/my_location:", key="goal_find", on_click=_find, args=(card,), disabled=not goal.at_most,
                   help="Moves the sliders to the largest model of this shape within the limit.")  # fmt: skip
-    if goal.at_most:
-        _tell(card, goal)
+    _tell(card)
 
 
 def _change(**fields: Any) -> None:
@@ -63,10 +62,15 @@ def _find(card: Card) -> None:
     state.update_draft(targets=type(found)(**whole))
 
 
-def _tell(card: Card, goal: Goal) -> None:
-    """How the draft's sizes stand to the limit."""
+@st.fragment(key=state.GOAL)
+def _tell(card: Card) -> None:
+    """How the draft's sizes stand to the limit, if there is one."""
+    draft = state.draft()
+    goal = draft.goal
+    if not goal.at_most:
+        return
     try:
-        limit, now = limit_of(card.config, goal), value_of(card.config, resized(card.dims, state.draft().targets), goal)
+        limit, now = limit_of(card.config, goal), value_of(card.config, resized(card.dims, draft.targets), goal)
     except UserError as error:
         st.error(str(error), icon=":material/error:")
         return

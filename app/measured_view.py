@@ -34,12 +34,11 @@ def panel(draft: Draft, subject: Subject) -> None:
     if mine is not None and mine.status.live:
         st.fragment(_watch, run_every=WATCH_SECONDS)(mine.run.id)
         return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button("Measure this draft", key="measure_draft", icon=":material/speed:", shortcut="Ctrl+M"):
-            with user_errors():
-                control.start(spec)
-            st.rerun()
-        st.caption("Perplexity and divergence from the teacher on held-out text, by masks: nothing is cut. The answer is kept.")
+    said = "Perplexity and divergence from the teacher on held-out text, by masks: nothing is cut. The answer is kept."
+    if st.button("Measure this draft", key="measure_draft", icon=":material/speed:", shortcut="Ctrl+M", help=said):
+        with user_errors():
+            control.start(spec)
+        st.rerun()
     if mine is not None and (error := mine.status.error):
         st.error(f"{error['message']} {error.get('hint', '')}", title="The last measurement did not finish", icon=":material/error:")
     _earlier(others)

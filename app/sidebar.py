@@ -8,6 +8,7 @@ from app import cached, draft_menu, state
 from app.cached import KnownRun
 from app.scoring import score_run
 from app.state import Draft
+from core.data.corpus import domain
 from core.errors import UserError
 from core.model.card import Card
 from core.plan.plan import plan_problems
@@ -29,6 +30,9 @@ KINDS = {
     "evaluate": "Measuring",
     "generate": "Answering",
 }
+PAGES = (
+    ("model", "Model & data"), ("importance", "Importance"), ("targets", "Targets"), ("distill", "Prune & distill"), ("compare", "Compare"),
+)  # fmt: skip
 BUSY_SECONDS, IDLE_SECONDS = 3, 15
 """How often the strip looks for a run: a shell or another tab may start one too."""
 
@@ -52,24 +56,28 @@ def show(here: str) -> None:
     """
     with st.sidebar:
         st.markdown("## :green[:material/park:] Coppice")
-        draft = state.draft()
+        state.draft()
         if lost := state.lost_draft():
             st.warning(
                 f"This link names the draft {lost}, which is not in this workspace. The default is shown.", icon=":material/link_off:"
             )
-        runs = cached.known_runs()
-        _context(draft)
+        _context()
         draft_menu.show()
         st.divider()
-        for number, step in enumerate(steps(draft, runs), start=1):
-            _station(step, number, here)
+        model, importance, *_, compare = steps(state.draft(), cached.known_runs())
+        _station(model, here)
+        _station(importance, here)
+        _after_targets(here)
+        _station(compare, here)
         st.divider()
-        active = active_run(runs)
+        active = active_run(cached.known_runs())
         st.fragment(_watch, run_every=BUSY_SECONDS if active else IDLE_SECONDS)(active.run.id if active else None)
 
 
-def _context(draft: Draft) -> None:
+@st.fragment(key=state.STRIP)
+def _context() -> None:
     """What one works at: the model, the text, and what the draft makes of it."""
+    draft = state.draft()
     try:
         card = cached.card(draft.model)
     except UserError:
@@ -77,7 +85,7 @@ def _context(draft: Draft) -> None:
         return
     tokens = count(draft.data.calibration_blocks * draft.data.seq_len)
     st.markdown(
-        f":gray[:material/database:] {card.name}  \n:gray[:material/article:] {draft.data.text.source}, {tokens} tokens  \n"
+        f":gray[:material/database:] {card.name}  \n:gray[:material/article:] {domain(draft.data.text)}, {tokens} tokens  \n"
         f":gray[:material/content_cut:] **{cut_said(draft, card)}**{_pinned_said(draft)}"
     )
 
@@ -98,8 +106,16 @@ def _pinned_said(draft: Draft) -> str:
     return f"  \n:gray[:material/push_pin:] {plural(pins, 'pin')}" if pins else ""
 
 
-def _station(step: Step, number: int, here: str) -> None:
+@st.fragment(key=state.STATIONS)
+def _after_targets(here: str) -> None:
+    """The stations that depend on the targets: these alone are drawn anew when a slider moves."""
+    for step in steps(state.draft(), cached.known_runs())[2:4]:
+        _station(step, here)
+
+
+def _station(step: Step, here: str) -> None:
     """One station of the way: its state, a way there, and how it stands."""
+    number = [page for page, _ in PAGES].index(step.page) + 1
     with st.container(gap=None):
         title = f"**{step.title}**" if step.page == here else step.title
         if st.button(
@@ -152,11 +168,6 @@ def _run_step(draft: Draft, runs: list[KnownRun], blocked: str) -> tuple[str, st
         if spec.kind in ("prune", "distill") and (spec.model, spec.data, spec.rank, spec.targets, spec.pins) == subject:
             return (DONE, "done for this draft") if known.status.state == "done" else (READY, f"{known.status.state} for this draft")
     return (BLOCKED, blocked) if blocked else (READY, "ready to start")
-
-
-PAGES = (
-    ("model", "Model & data"), ("importance", "Importance"), ("targets", "Targets"), ("distill", "Prune & distill"), ("compare", "Compare"),
-)  # fmt: skip
 
 
 def active_run(runs: list[KnownRun]) -> KnownRun | None:

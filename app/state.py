@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 from urllib.parse import urlencode
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from app import history
 from core.files import read_json, write_json
@@ -26,6 +27,12 @@ WIDGET = "w_"
 """Prefix of every bound widget's key."""
 MEMORY = "m_"
 """Prefix of what ``remember`` keeps."""
+STRIP, KNOBS, OUTCOME, GOAL, STATIONS, ADVICE, COMMAND = "strip", "knobs", "outcome", "goal", "stations", "advice", "command"
+"""Parts that can be drawn anew alone."""
+AFTER_TARGETS = (STRIP, OUTCOME, GOAL, STATIONS)
+"""The parts that say what the targets come to, in the order in which they shall follow a slider."""
+FOLD = "fold_"
+"""Prefix of a fold's key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +102,24 @@ def update_targets(**changes: int | None) -> None:
     update_draft(targets=replace(draft().targets, **changes))
 
 
+def replace_draft(**changes: Any) -> None:
+    """``update_draft`` for a widget in a part of a page: all of the page follows, not that part alone."""
+    update_draft(**changes)
+    st.rerun()
+
+
+def redraw(*more: str) -> None:
+    """End the callback of a widget that moved the targets: only the parts that show what they come to, and ``more``, are drawn anew.
+
+    A whole page takes twice as long. Where any of the parts is not on the page, all of it is drawn.
+    """
+    opened = [part for part in (ADVICE, COMMAND) if st.session_state.get(FOLD + part)]  # a closed fold shows nothing of the draft
+    try:
+        st.rerun([*AFTER_TARGETS, *opened, *more])
+    except StreamlitAPIException:
+        st.rerun()
+
+
 def version() -> history.Version | None:
     """The version of the draft that is shown: the one that this tab stands at, else the latest that holds the draft.
 
@@ -107,21 +132,26 @@ def version() -> history.Version | None:
     return found if found is not None and found.draft == name else history.newest(versions, name)
 
 
-def undo() -> None:
-    """Go back to the version from which the present one was made."""
+def undo() -> bool:
+    """Go back to the version from which the present one was made; whether there is one."""
     present, versions = version(), history.read()
-    if present and present.parent in versions:
-        undone = [*st.session_state.get(UNDONE, []), present.key]
-        go_to(versions[present.parent])
-        st.session_state[UNDONE] = undone
+    if present is None or present.parent not in versions:
+        return False
+    undone = [*st.session_state.get(UNDONE, []), present.key]
+    go_to(versions[present.parent])
+    st.session_state[UNDONE] = undone
+    return True
 
 
-def redo() -> None:
-    """Go on to the version that was left last by ``undo``, or else to the latest that was made from the present one."""
-    if following := _following():
-        undone = [key for key in st.session_state.get(UNDONE, []) if key != following.key]
-        go_to(following)
-        st.session_state[UNDONE] = undone
+def redo() -> bool:
+    """Go on to the version that was left last by ``undo``, or else to the latest that was made from the present one; whether there is one."""
+    following = _following()
+    if following is None:
+        return False
+    undone = [key for key in st.session_state.get(UNDONE, []) if key != following.key]
+    go_to(following)
+    st.session_state[UNDONE] = undone
+    return True
 
 
 def _following() -> history.Version | None:
@@ -131,17 +161,6 @@ def _following() -> history.Version | None:
     made = {one.key: one for one in history.children(versions, present.key)}
     undone = st.session_state.get(UNDONE, [])
     return made.get(undone[-1]) if undone and undone[-1] in made else next(reversed(made.values()), None)
-
-
-def can_undo() -> bool:
-    """Whether there is a change to take back."""
-    present = version()
-    return present is not None and present.parent in history.read()
-
-
-def can_redo() -> bool:
-    """Whether a change was made from here."""
-    return _following() is not None
 
 
 def go_to(target: history.Version) -> None:

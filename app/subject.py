@@ -88,7 +88,7 @@ class Subject:
 def subject_of(draft: Draft, card: Card, scores: Scores) -> Subject:
     """Bring draft, scores and what is kept together."""
     try:
-        return Subject(draft, card, scores, cached.masks(scores, scores.key, card.config, draft.targets, draft.rank, draft.pins), "")
+        return Subject(draft, card, scores, cached.masks(scores, draft), "")
     except UserError as error:
         dims = card.dims
         shapes = {

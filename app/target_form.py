@@ -17,9 +17,11 @@ HIDDEN_STEP = 8
 """Hidden sizes that are multiples of this are offered as the fast ones, where the heads allow any such."""
 
 
-def sliders(card: Card, targets: Targets) -> None:
+@st.fragment(key=state.KNOBS)
+def sliders(card: Card) -> None:
     """Draw one slider an axis."""
-    own, now = card.dims, resized(card.dims, targets)
+    draft = state.draft()
+    own, now = card.dims, resized(card.dims, draft.targets)
     fast = not state.recall("any_size", False)
     st.slider(
         f"Layers (model: {own.layers})", 1, own.layers, **bind("layers", now.layers, _setter("num_hidden_layers", own.layers))
@@ -35,7 +37,7 @@ def sliders(card: Card, targets: Targets) -> None:
     _choices(f"Hidden size (model: {own.hidden})", "hidden", _hidden(card, now, fast), now.hidden, _setter("hidden_size", own.hidden))
     st.toggle("Any size that can be loaded", help="Off: only multiples of 64 neurons and of 8 channels, which run fastest.",
               **bind("any_size", not fast, lambda value: state.remember("any_size", value)))  # fmt: skip
-    _rounds(state.draft().rank)
+    _rounds(draft.rank)
 
 
 def _rounds(rank: RankSpec) -> None:
@@ -43,7 +45,7 @@ def _rounds(rank: RankSpec) -> None:
     st.number_input(
         "Rounds of scoring and cutting", 1, step=1, help="1 cuts at once by the importance that you see. More cut a part, score what is left, "
         "and cut again: a run then takes as many scorings. The Minitron paper found no gain from it.",
-        **bind("rounds", rank.rounds, lambda value: state.update_draft(rank=replace(state.draft().rank, rounds=value))),
+        **bind("rounds", rank.rounds, lambda value: state.replace_draft(rank=replace(state.draft().rank, rounds=value))),
     )  # fmt: skip
     if rank.rounds > 1:
         st.caption("What stays is shown as one round would choose it; the run will choose anew after every round.")
@@ -90,14 +92,21 @@ def _hidden(card: Card, now: Dims, fast: bool) -> list[int]:
 
 def _setter(key: str, own: int) -> Callable[[int], object]:
     """Set a target; the model's own value is no target."""
-    return lambda value: update_targets(**{key: None if value == own else value})
+
+    def moved(value: int) -> None:
+        update_targets(**{key: None if value == own else value})
+        state.redraw()
+
+    return moved
 
 
 def _set_heads(own: Dims, kv_heads: int, group: int) -> None:
+    """Set both; what hidden sizes there are depends on them, so the sliders follow too."""
     heads = kv_heads * group
     update_targets(
         num_attention_heads=None if heads == own.heads else heads, num_key_value_heads=None if kv_heads == own.kv_heads else kv_heads
     )
+    state.redraw(state.KNOBS)
 
 
 def ways_out(card: Card, targets: Targets) -> list[tuple[str, Targets]]:

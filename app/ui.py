@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app.state import FOLD
 from core.errors import UserError
 from core.report.command import command_of
 from core.specs import RunSpec
@@ -55,7 +56,7 @@ def folded(label: str, icon: str, key: str) -> DeltaGenerator | None:
 
     Text in fixed-width letters costs the browser a third of a second for its highlighter alone, whether it is seen or not.
     """
-    fold = st.expander(label, icon=f":material/{icon}:", key=f"fold_{key}", on_change="rerun")
+    fold = st.expander(label, icon=f":material/{icon}:", key=FOLD + key, on_change="rerun")
     return fold if fold.open else None
 
 

@@ -36,6 +36,13 @@ LARGE = {
 WAIT_MS = 60_000
 DRAWN = "[...document.querySelectorAll('.coppice-chart')].every((chart) => chart.getAttribute('aria-busy') === 'false')"
 """Whether every chart on the page is drawn as its data say."""
+SAID = """() => [
+  document.querySelector('.coppice-board dl').innerText,
+  document.querySelector('.coppice-strip').ariaLabel + document.querySelector('.coppice-strip .after').getAttribute('d'),
+  [...document.querySelectorAll('[data-testid=stSidebar] [data-testid=stMarkdown]')].find((one) => /→|nothing cut/.test(one.innerText)).innerText,
+]"""
+"""What must follow a slider: the board's numbers, the picture of the layers, and the strip beside the page."""
+FOLLOWED = f"(old) => ({SAID})().every((said, i) => said !== old[i])"
 
 Times = dict[str, list[float]]
 """What was done -> milliseconds of each repetition."""
@@ -132,7 +139,7 @@ def _open(page: Page, address: str, path: str, draft: Draft) -> float:
     page.goto("about:blank")
     return _timed(
         page, lambda: page.goto(f"{address}/{path}{'&' if '?' in path else '?'}draft={_stored(draft)}", wait_until="commit"),
-        "document.querySelector('.coppice-chart .main-svg') !== null && " + DRAWN,
+        "document.querySelector('.coppice-chart .main-svg, .coppice-strip .after') !== null && " + DRAWN,
     )  # fmt: skip
 
 
@@ -165,12 +172,9 @@ def _slide(page: Page, address: str, draft: Draft, repeats: int) -> Times:
     knob = page.get_by_role("slider", name="FFN neurons a layer")
     expect(knob).to_be_visible()
     page.wait_for_timeout(5000)
-    number = page.get_by_test_id("stMetricValue").nth(1)  # without the embedding: three digits that every step of the slider changes
-    followed = f"([old, alt]) => document.querySelectorAll('[data-testid=stMetricValue]')[1].innerText !== old && {DRAWN} && document.querySelector('.coppice-chart').ariaLabel !== alt"
 
     def answer(act: Callable[[], object]) -> float:
-        alt = page.locator(".coppice-chart").first.get_attribute("aria-label")
-        took = _timed(page, act, followed, [number.inner_text(), alt])
+        took = _timed(page, act, FOLLOWED, page.evaluate(SAID))
         page.wait_for_timeout(700)
         return took
 

@@ -13,7 +13,8 @@ def home() -> Path:
 
 
 def room(name: str) -> Path:
-    """A folder of the workspace (``models``, ``texts``, ``blocks``, ``scores``, ``runs``, ``locks``), made if absent."""
+    """A folder of the workspace (``models``, ``texts``, ``blocks``, ``scores``, ``runs``, ``locks``, ``uploads``), made if absent."""
     path = home() / name
-    path.mkdir(parents=True, exist_ok=True)
+    if not path.is_dir():  # looking takes a tenth of the time of trying to make it, and pages ask at every click
+        path.mkdir(parents=True, exist_ok=True)
     return path

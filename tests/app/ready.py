@@ -72,6 +72,11 @@ def rerun(at: AppTest) -> AppTest:
     return at
 
 
+def whole(at: AppTest) -> AppTest:
+    """Run the page again, and once more whole: after a knob's move the app tester holds only the parts that followed it."""
+    return rerun(rerun(at))
+
+
 def draft_in(at: AppTest) -> Draft:
     """The draft that the page's address names."""
     from core.files import read_json
@@ -95,6 +100,11 @@ def figure(at: AppTest, name: str | None = None) -> Any:
     """The Plotly figure of a chart: the first of the page, or that of a name."""
     found = _charts(at)
     return found[next(iter(found)) if name is None else name]["figure"]
+
+
+def board(at: AppTest) -> dict[str, Any]:
+    """What the targets page's board is given to draw."""
+    return _charts(at)["board"]
 
 
 def _charts(at: AppTest) -> dict[str, dict[str, Any]]:

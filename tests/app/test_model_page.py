@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from app import cached
 from app.state import Draft
@@ -279,3 +280,27 @@ def test_every_run_tells_the_browser_the_draft_s_values(draft: Draft) -> None:
         assert len(bound) >= 6
         assert all(number.proto.set_value for number in bound)
         rerun(at)
+
+
+def uploaded(draft: Draft, name: str, content: bytes) -> AppTest:
+    """The page after a text was uploaded to it."""
+    at = open_page("model", draft)
+    at.segmented_control(key="w_text_kind").set_value("Local file")
+    rerun(at)
+    at.file_uploader(key="upload_text").set_value((name, content, "application/octet-stream"))
+    return rerun(at)
+
+
+def test_an_uploaded_text_is_taken_with_its_column_and_stands_in_the_command(draft: Draft) -> None:
+    at = uploaded(draft, "own.jsonl", b'{"body": "One story."}\n')
+    text = draft_in(at).data.text
+    assert Path(text.source).read_bytes() == b'{"body": "One story."}\n'
+    assert text.column == "body"
+    assert at.text_input(key="w_text_Local file").value == text.source
+    assert text.source in said(at)
+
+
+def test_an_upload_that_cannot_be_read_is_told_and_the_draft_keeps_its_text(draft: Draft) -> None:
+    at = uploaded(draft, "own.pdf", b"%PDF")
+    assert "Allowed are .txt" in at.error[0].value
+    assert draft_in(at).data == draft.data

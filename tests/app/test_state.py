@@ -10,7 +10,7 @@ from app.state import Draft
 from core.files import read_json
 from core.specs import Pins, RankSpec, Targets
 from core.workspace import room
-from tests.app.ready import draft_in, make_model, open_page, rerun, said
+from tests.app.ready import draft_in, make_model, open_page, rerun, said, whole
 
 
 def test_a_draft_survives_as_json() -> None:
@@ -64,12 +64,15 @@ def test_another_model_begins_a_new_history(tmp_path: Path) -> None:
     rerun(at)
     at.switch_page("../pages/3_targets.py")
     rerun(at)
-    assert at.button(key="undo").disabled
+    at.button(key="undo").click()
+    rerun(at)
+    assert draft_in(at).model == str(second)
+    assert "nothing to undo" in at.toast[0].value
 
 
 def sized(at: AppTest, layers: int) -> AppTest:
     at.slider(key="w_layers").set_value(layers)
-    return rerun(at)
+    return whole(at)
 
 
 def test_undo_and_redo_survive_a_reload(tmp_path: Path) -> None:
@@ -80,12 +83,14 @@ def test_undo_and_redo_survive_a_reload(tmp_path: Path) -> None:
     for layers in (4, 5):
         again.button(key="undo").click()
         assert rerun(again).slider(key="w_layers").value == layers
-    assert again.button(key="undo").disabled
+    again.button(key="undo").click()
+    assert rerun(again).slider(key="w_layers").value == 5, "the first version"
     fresh = open_page("targets", draft_in(again))
     for layers in (4, 3):
         fresh.button(key="redo").click()
         assert rerun(fresh).slider(key="w_layers").value == layers
-    assert fresh.button(key="redo").disabled
+    fresh.button(key="redo").click()
+    assert rerun(fresh).slider(key="w_layers").value == 3, "the last version"
 
 
 def test_a_change_after_undo_is_a_branch_and_redo_follows_the_way_back(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from core.workspace import ROOT
 
 WAIT_MS = 60_000
-HARMLESS = ("Failed to load resource", "disconnected from server")
-"""Parts of console messages that a reload in the middle of work causes."""
+HARMLESS = ("Failed to load resource", "disconnected from server", "reaching server endpoint", "server is not responding")
+"""Parts of console messages that a reload in the middle of work causes, and a server that ends before its window."""
 
 expect.set_options(timeout=WAIT_MS)
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]

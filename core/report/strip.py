@@ -1,0 +1,63 @@
+"""A model's layers before and after the cut, as numbers to draw: what each keeps of its neurons and heads."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from core.model.dims import Dims
+from core.report.picture import ticks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """One column a layer. Whoever draws it needs no more arithmetic than where a mark lies."""
+
+    layers: list[bool]
+    """Whether each layer stays."""
+    heads: list[str]
+    """A character for each head of each layer: 1 if it stays, 0 if it goes."""
+    ffn: tuple[int, int]
+    """Neurons of a layer that stays, and of one before the cut."""
+    hidden: tuple[int, int]
+    """The same of channels."""
+    ticks: list[int]
+    """Layers that are numbered."""
+    alt: str
+    """What it shows and what follows from it, for a screen reader."""
+    table: pd.DataFrame
+    """A row a layer."""
+
+
+def architecture_strip(before: Dims, after: Dims, kept_L: np.ndarray | None = None, heads_LH: np.ndarray | None = None) -> Strip:
+    """The strip of a cut.
+
+    Args:
+        before: dimensions of the uncut model.
+        after: dimensions after the cut.
+        kept_L: which layers stay; None if that is not known yet, then the first ones stand for any.
+        heads_LH: which heads stay; None for the first ones.
+    """
+    kept_L = np.arange(before.layers) < after.layers if kept_L is None else kept_L
+    if heads_LH is None:
+        heads_LH = kept_L[:, None] & (np.arange(before.heads) < after.heads)[None]
+    return Strip(
+        layers=kept_L.tolist(), heads=["".join(map(str, row)) for row in heads_LH.astype(int)], ffn=(after.ffn, before.ffn),
+        hidden=(after.hidden, before.hidden), ticks=ticks(before.layers, 32),
+        alt=_said(before, after, kept_L), table=_table(before, after, kept_L, heads_LH),
+    )  # fmt: skip
+
+
+def _said(before: Dims, after: Dims, kept_L: np.ndarray) -> str:
+    gone = ", ".join(map(str, np.flatnonzero(~kept_L))) or "none"
+    return (
+        f"{after.layers} of {before.layers} layers stay (removed: {gone}), each with {after.ffn} of {before.ffn} neurons and "
+        f"{after.heads} of {before.heads} heads, at hidden size {after.hidden} of {before.hidden}."
+    )
+
+
+def _table(before: Dims, after: Dims, kept_L: np.ndarray, heads_LH: np.ndarray) -> pd.DataFrame:
+    heads = [", ".join(map(str, np.flatnonzero(row))) for row in heads_LH]
+    return pd.DataFrame(
+        {"layer": np.arange(before.layers), "kept": kept_L, "FFN neurons": np.where(kept_L, after.ffn, 0), "heads kept": heads}
+    )
