@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import cached, distill_form, estimate, family_form
 from app.state import Draft
-from core.distill.matching import conflicts
+from core.distill.matching import conflicts, member_conflicts
 from core.errors import UserError
 from core.model.card import Card
 from core.plan.plan import plan_problems
@@ -37,6 +37,11 @@ REPAIR_HELP = (
     "Closed form: least squares, a few forward passes. Thorough: each layer also learns a little, some fifty forward passes. "
     "On the embedded model the closed form gave back a quarter of what a 20 % cut had cost, and two fifths at 35 % (docs/LOG.md); "
     "what it does for yours is measured, before and after."
+)
+
+
+ONE_PROCESS = (
+    "Several processes: this page starts one. Give the command below to a launcher (accelerate launch -m core distill …), or share nothing."
 )
 
 
@@ -89,6 +94,10 @@ def complaints(spec: RunSpec, card: Card) -> list[str]:
     found = _readable(own) + plan + unmeasured(spec)
     if spec.kind == "distill" and not spec.distill.problems():
         found += _readable(conflicts(spec.distill, spec.targets.num_hidden_layers or card.dims.layers, card.dims.layers))
+    if spec.kind == "family" and not found and not spec.distill.problems():
+        found += member_conflicts(spec, card.config)
+    if spec.kind == "distill" and spec.distill.sharding != "none":
+        found.append(ONE_PROCESS)
     if not found and (needed := disk_needed(spec, card)) > (free := disk_free()):
         found.append(
             f"Disk: about {fmt.size(needed)} are needed, {fmt.size(free)} are free. Free some, or set COPPICE_WORKSPACE to another disk."

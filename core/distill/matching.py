@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from core.errors import UserError
-from core.specs import DistillSpec
+from core.model.dims import Config, dims_of
+from core.plan.stages import members_of
+from core.specs import DistillSpec, RunSpec
 
 AUTO = "auto"
 """Among the kinds: as ``advised``. As the layer map: one pair, near the end."""
@@ -67,8 +69,11 @@ def pairs_of(chosen: Sequence[str], layers: int, teacher_layers: int, kept: Sequ
     return tuple(_pair(text, layers, teacher_layers) for text in chosen)
 
 
-def conflicts(spec: DistillSpec, layers: int, teacher_layers: int) -> list[str]:
-    """What of the settings cannot work for students of so many layers, a sentence each; needs neither plan nor model."""
+def conflicts(spec: DistillSpec, layers: int, teacher_layers: int, *, planned: bool = True) -> list[str]:
+    """What of the settings cannot work for students of so many layers, a sentence each; needs neither plan nor model.
+
+    ``planned`` says whether the student is cut from the very teacher it learns from.
+    """
     kinds, found = kinds_of(spec.intermediate, layers, teacher_layers), []
     if kinds and spec.teacher_cache != "off":
         found.append(
@@ -76,10 +81,24 @@ def conflicts(spec: DistillSpec, layers: int, teacher_layers: int) -> list[str]:
         )
     if kinds:
         try:
-            pairs_of(spec.layer_map, layers, teacher_layers, range(layers))
+            pairs_of(spec.layer_map, layers, teacher_layers, range(layers) if planned else None)
         except UserError as error:
             found.append(str(error))
     return found
+
+
+def member_conflicts(spec: RunSpec, config: Config) -> list[str]:
+    """What of a family's settings cannot work for one of its members, a sentence each that names the first such member.
+
+    ``config`` is the uncut model's; the stages must be possible.
+    """
+    layers = [dims_of(config).layers, *(dims.layers for dims in members_of(config, spec.stages))]
+    found: dict[str, str] = {}
+    for number, student in enumerate(layers[1:], start=1):
+        before = 0 if spec.lineage == "first" else number - 1
+        for problem in conflicts(spec.distill, student, layers[before], planned=before == number - 1):
+            found.setdefault(problem, f"Member {number}: {problem}")
+    return list(found.values())
 
 
 def _pair(text: str, layers: int, teacher_layers: int) -> tuple[int, int]:

@@ -2,9 +2,10 @@
 
 import pytest
 
-from core.distill.matching import advised, conflicts, derived, kinds_of, pairs_of
+from core.distill.matching import advised, conflicts, derived, kinds_of, member_conflicts, pairs_of
 from core.errors import UserError
-from core.specs import DistillSpec
+from core.specs import DistillSpec, RunSpec
+from tests.tiny import tiny_config
 
 
 def test_states_help_when_much_depth_went_and_logits_suffice_when_little_did() -> None:
@@ -54,3 +55,20 @@ def test_conflicts_are_known_before_any_model_is_loaded() -> None:
     assert "out of range" in conflicts(DistillSpec(intermediate=("output",), layer_map=("30:2",)), 16, 32)[0]
     assert conflicts(DistillSpec(intermediate=("output",), layer_map=("plan",)), 16, 32) == []
     assert conflicts(DistillSpec(layer_map=("30:2",)), 16, 32) == [], "no state is compared, so no map is read"
+    assert "cut by a plan" in conflicts(DistillSpec(intermediate=("output",), layer_map=("plan",)), 16, 32, planned=False)[0]
+
+
+@pytest.mark.parametrize(
+    ("lineage", "layer_map", "told"),
+    [("previous", ("2:4",), "Member 2: layer_map: 2:4 is out of range"), ("first", ("2:4",), ""), ("first", ("3:4",), "Member 2: layer_map: 3:4"),
+     ("previous", ("plan",), ""), ("first", ("plan",), "Member 2: layer_map: 'plan' needs")],
+)  # fmt: skip
+def test_every_member_of_a_family_is_checked_and_the_first_that_cannot_be_is_named(
+    lineage: str, layer_map: tuple[str, ...], told: str
+) -> None:
+    """Five layers, then four, then three; what is wrong with the second member alone is known before the first is made."""
+    distill = DistillSpec(intermediate=("output",), layer_map=layer_map)
+    spec = RunSpec(kind="family", stages=("num_hidden_layers=4", "num_hidden_layers=3"), lineage=lineage, distill=distill)
+    found = member_conflicts(spec, tiny_config().to_dict())
+    assert len(found) == bool(told)
+    assert all(problem.startswith(told) for problem in found)
