@@ -77,7 +77,7 @@ def settings(draft: Draft, card: Card) -> DistillSpec:
     values |= _states(draft, card)
     spec = DistillSpec(**values)
     layers = _layers(draft, card)
-    kinds = kinds_of(spec.intermediate, *layers)
+    kinds = kinds_of(spec, *layers)
     if len(mix_of(spec, kinds)) > 1:
         charts.show(mix_picture(spec, kinds), "mix")
     _map(spec, draft, card)
@@ -120,11 +120,11 @@ def _states(draft: Draft, card: Card) -> dict[str, Any]:
     best = advised(*_layers(draft, card))
     told = " and ".join(TERM_NAMES[kind].lower() for kind in best) if best else "none, for little depth goes"
     mode = st.segmented_control(
-        "Intermediate states", [NONE, ADVISED, CHOSEN], default=NONE, required=True, key="w_states_mode", persist_state="session",
+        "Intermediate states", [NONE, ADVISED, CHOSEN], default=ADVISED, required=True, key="w_states_mode", persist_state="session",
         help=f"What flows inside the models, compared too. Advised for this cut: {told}.",
     )  # fmt: skip
     if mode == NONE:
-        return {}
+        return {"intermediate": ()}
     if mode == ADVISED:
         st.caption(f"For this cut: {told}.")
         return {"intermediate": (AUTO,)} | (_map_field() if best else {})
@@ -151,7 +151,7 @@ def _map_field() -> dict[str, Any]:
 
 def _map(spec: DistillSpec, draft: Draft, card: Card) -> None:
     """The layer map, where layers are compared."""
-    kinds = kinds_of(spec.intermediate, *_layers(draft, card))
+    kinds = kinds_of(spec, *_layers(draft, card))
     if set(kinds) - {"embedding"} and not conflicts(dataclasses.replace(spec, teacher_cache="off"), *_layers(draft, card)):
         kept = _kept(draft, card)
         charts.show(map_picture(_pairs(spec, draft, card), *_layers(draft, card), kept), "layer_map")
@@ -201,7 +201,10 @@ def _store(spec: DistillSpec, data: DataSpec, card: Card) -> dict[str, Any]:
         help="Stored, its body runs once for each block of text: not again in later epochs, for other students, or when a run repeats.",
     )  # fmt: skip
     exact, half = (fmt.size(store_bytes(spec, data, card, number_format)) for number_format in ("float32", "bfloat16"))
-    st.caption(f"Stored exactly it takes {exact} on disk, at half size {half}.")
+    st.caption(
+        f"Stored exactly it takes {exact} on disk, at half size {half}."
+        + (" Then only its predictions are learnt from." if kept != "off" else "")
+    )
     return {"teacher_cache": kept}
 
 

@@ -442,9 +442,9 @@ class DistillSpec(Spec):
     """Weight of the distance from the teacher on the logits."""
     ce_weight: float = 0.0
     """Weight of the true next token's cross-entropy, nats a token. The paper found 0 best."""
-    intermediate: tuple[str, ...] = ()
+    intermediate: tuple[str, ...] = ("auto",)
     """Intermediate states to learn from too: ``output`` (of a block), ``input`` (of its MLP), ``embedding``, ``attention`` (relations); ``auto`` takes what
-    the paper advises: none when little depth went, output and embedding when much did."""
+    the paper advises: none when little depth went, output and embedding when much did, and none where the other settings leave no room for them."""
     layer_map: tuple[str, ...] = ()
     """Layers whose states are compared, ``student:teacher`` from 0, such as 13:29; ``plan`` takes every kept layer; by default one pair near the end."""
     state_distance: str = "cosine"
@@ -504,7 +504,7 @@ class DistillSpec(Spec):
             found.append(("warmup_frac", f"must be between 0 and 1, got {self.warmup_frac}."))
         if self.steps and self.kl_weight == 0 == self.ce_weight:
             found.append(("kl_weight", "and ce_weight are both 0, so nothing would be learnt; raise one."))
-        if self.intermediate and not (self.kl_weight and self.intermediate_weight):
+        if set(self.intermediate) - {"auto"} and not (self.kl_weight and self.intermediate_weight):
             found.append(("intermediate", "is scaled to the logits' loss, so kl_weight and intermediate_weight must be above 0."))
         if self.teacher_cache != "off" and set(self.intermediate) - {"auto"}:
             found.append(("teacher_cache", "keeps final states only, and intermediate needs others; take one of the two."))

@@ -30,10 +30,14 @@ def advised(layers: int, teacher_layers: int) -> tuple[str, ...]:
     return ("output", "embedding") if 1 - layers / teacher_layers >= MUCH_DEPTH else ()
 
 
-def kinds_of(chosen: Sequence[str], layers: int, teacher_layers: int) -> tuple[str, ...]:
-    """The chosen kinds, ``auto`` among them replaced by what is advised."""
-    found = [kind for name in chosen for kind in (advised(layers, teacher_layers) if name == AUTO else (name,))]
-    return tuple(dict.fromkeys(found))
+def kinds_of(spec: DistillSpec, layers: int, teacher_layers: int) -> tuple[str, ...]:
+    """The kinds of states that are learnt from, ``auto`` among them replaced by what is advised.
+
+    Nothing is advised where there is nothing to weigh states against, or nothing to hear them in: a teacher whose final states are stored is not asked.
+    """
+    possible = spec.kl_weight and spec.intermediate_weight and spec.teacher_cache == "off"
+    advice = advised(layers, teacher_layers) if possible else ()
+    return tuple(dict.fromkeys(kind for name in spec.intermediate for kind in (advice if name == AUTO else (name,))))
 
 
 def derived(kept: Sequence[int], teacher_layers: int) -> Pairs:
@@ -74,7 +78,7 @@ def conflicts(spec: DistillSpec, layers: int, teacher_layers: int, *, planned: b
 
     ``planned`` says whether the student is cut from the very teacher it learns from.
     """
-    kinds, found = kinds_of(spec.intermediate, layers, teacher_layers), []
+    kinds, found = kinds_of(spec, layers, teacher_layers), []
     if kinds and spec.teacher_cache != "off":
         found.append(
             f"teacher_cache: keeps final states only, and {' and '.join(kinds)} would be learnt from too. Turn one of the two off."

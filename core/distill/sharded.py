@@ -27,6 +27,7 @@ class ShardedTrainer(DistillTrainer):
         """Trainer's word for a model that is neither to be moved to a device nor wrapped in DDP."""
 
     def _defer_fsdp_gradient_reduction(self) -> contextlib.AbstractContextManager[None]:
+        """Defer nothing: gradients that wait for a later pass would have to be kept whole."""
         return contextlib.nullcontext()
 
     def _clip_grad_norm(self, model: nn.Module) -> Tensor:

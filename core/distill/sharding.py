@@ -69,15 +69,15 @@ def gathered(tensors: dict[str, Any]) -> dict[str, Any]:
     """The same tensors whole, on the CPU of the main process; elsewhere nothing. All processes must ask, for the same in the same order."""
     found = {}
     for name, tensor in tensors.items():
-        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
         if is_main_process():
-            found[name] = whole.cpu() if isinstance(whole, Tensor) else whole
+            found[name] = full.cpu() if isinstance(full, Tensor) else full
     return found
 
 
-def sliced(whole: Tensor, like: Any) -> DTensor:
+def sliced(full: Tensor, like: Any) -> DTensor:
     """This process's slice of a tensor that every process has whole, cut as ``like`` (a sharded one) is; nothing is sent."""
-    return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
+    return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)
 
 
 @torch.no_grad()

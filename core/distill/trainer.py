@@ -250,7 +250,7 @@ def _check(student_folder: Path, teacher_folder: Path, train_NT: np.ndarray) -> 
 def _matching(student: PreTrainedModel, teacher: Teacher, spec: DistillSpec, plan: Plan | None) -> Matching | None:
     """Which intermediate states are learnt from; None for none."""
     layers = student.config.num_hidden_layers, teacher.config.num_hidden_layers
-    kinds = kinds_of(spec.intermediate, *layers)
+    kinds = kinds_of(spec, *layers)
     if not kinds:
         return None
     if found := conflicts(spec, *layers):

@@ -220,7 +220,8 @@ def finals_step(run: Run, progress: Progress) -> None:
     previewer = Previewer(folder, blocks.heldout, device=spec.device, progress=coarse)
     if spec.search.retrain_steps:
         compared, train_NT = blocks.train_NT[-spec.search.blocks :], blocks.train_NT[: -spec.search.blocks]
-        retraining = dataclasses.replace(spec.distill, steps=spec.search.retrain_steps)
+        # From predictions alone: what is advised differs with the depth that went, and candidates must learn alike to be compared.
+        retraining = dataclasses.replace(spec.distill, steps=spec.search.retrain_steps, intermediate=())
         comparer = Previewer(folder, {"compared": compared}, device=spec.device, progress=coarse)
         Halving(comparer, train_NT, retraining, run.path / "candidates", coarse).run(
             finalists, plans, lambda: ledger.write(run.path, **book)

@@ -126,7 +126,8 @@ def test_the_teachers_store_says_its_size_and_does_not_go_with_states() -> None:
     at.segmented_control(key="w_teacher_cache").set_value("float32").run()
     assert "70.8 MB at most" in at.table[0].value.to_string()
     assert at.code[0].value.endswith("--teacher-cache float32")
-    at.segmented_control(key="w_states_mode").set_value("As advised").run()
+    assert "Then only its predictions are learnt from." in said(at), "what is advised gives way, what is chosen does not"
+    at.segmented_control(key="w_states_mode").set_value("Chosen").run()
     assert any(error.value.startswith("The teacher: keeps final states only") for error in at.error)
     assert at.button(key="start").disabled
 

@@ -1,5 +1,7 @@
 """Which states are matched: the paper's default, what a plan implies, and what a person writes."""
 
+from typing import Any
+
 import pytest
 
 from core.distill.matching import advised, conflicts, derived, kinds_of, member_conflicts, pairs_of
@@ -14,9 +16,18 @@ def test_states_help_when_much_depth_went_and_logits_suffice_when_little_did() -
 
 
 def test_auto_stands_for_what_is_advised_and_no_kind_comes_twice() -> None:
-    assert kinds_of(("auto",), 16, 32) == ("output", "embedding")
-    assert kinds_of(("auto",), 32, 32) == ()
-    assert kinds_of(("embedding", "auto", "attention"), 16, 32) == ("embedding", "output", "attention")
+    assert kinds_of(DistillSpec(), 16, 32) == ("output", "embedding"), "by default as advised"
+    assert kinds_of(DistillSpec(), 32, 32) == ()
+    assert kinds_of(DistillSpec(intermediate=()), 16, 32) == ()
+    assert kinds_of(DistillSpec(intermediate=("embedding", "auto", "attention")), 16, 32) == ("embedding", "output", "attention")
+
+
+@pytest.mark.parametrize("settings", [{"kl_weight": 0.0, "ce_weight": 1.0}, {"intermediate_weight": 0.0}, {"teacher_cache": "float32"}])
+def test_nothing_is_advised_that_the_other_settings_leave_no_room_for(settings: dict[str, Any]) -> None:
+    """Conventional training, or a stored teacher, need not turn the default off; who names states is told."""
+    assert kinds_of(DistillSpec(**settings), 16, 32) == ()
+    assert DistillSpec(**settings).problems() == []
+    assert DistillSpec(**settings, intermediate=("output",)).problems()
 
 
 def test_the_default_is_the_papers_pair() -> None:
@@ -49,12 +60,12 @@ def test_a_plan_that_is_not_there_cannot_be_followed() -> None:
 
 
 def test_conflicts_are_known_before_any_model_is_loaded() -> None:
-    auto = DistillSpec(intermediate=("auto",), teacher_cache="float32")
-    assert conflicts(auto, 32, 32) == [], "nothing is advised, so nothing is in the way"
-    assert conflicts(auto, 16, 32)[0].startswith("teacher_cache: keeps final states only, and output and embedding")
+    stored = DistillSpec(intermediate=("output", "embedding"), teacher_cache="float32")
+    assert conflicts(stored, 16, 32)[0].startswith("teacher_cache: keeps final states only, and output and embedding")
+    assert conflicts(DistillSpec(teacher_cache="float32"), 16, 32) == []
     assert "out of range" in conflicts(DistillSpec(intermediate=("output",), layer_map=("30:2",)), 16, 32)[0]
     assert conflicts(DistillSpec(intermediate=("output",), layer_map=("plan",)), 16, 32) == []
-    assert conflicts(DistillSpec(layer_map=("30:2",)), 16, 32) == [], "no state is compared, so no map is read"
+    assert conflicts(DistillSpec(intermediate=(), layer_map=("30:2",)), 16, 32) == [], "no state is compared, so no map is read"
     assert "cut by a plan" in conflicts(DistillSpec(intermediate=("output",), layer_map=("plan",)), 16, 32, planned=False)[0]
 
 
