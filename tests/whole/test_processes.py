@@ -73,12 +73,13 @@ def test_a_killed_process_ends_the_run_with_its_cause_and_one_process_goes_on(wo
     assert steps.count(300) == 1
 
 
-def test_one_process_does_not_begin_what_several_were_to_share(world: World) -> None:
+def test_one_process_does_not_begin_what_several_were_to_share_but_makes_the_folder(world: World) -> None:
     run = create(halves(world.spec, 2, sharding="student"))
     log = world.folder / "one.log"
     assert launch(run, 1, log).wait(timeout=120) != 0
     assert "sharding: student needs several processes" in run.status().error["message"]
     assert "scores" not in run.results(), "it is refused before anything is computed"
+    finish(run, 2, world.folder / "two.log")
 
 
 def test_what_only_one_process_can_do_is_refused_to_several(world: World) -> None:
