@@ -14,7 +14,7 @@ from core.model.card import Card
 from core.report import format as fmt
 from core.report.distill_figures import map_picture, mix_of, mix_picture
 from core.report.run_figures import TERM_NAMES
-from core.specs import LOSSES, SCHEDULES, STATES, DataSpec, DistillSpec
+from core.specs import LOSSES, SCHEDULES, SHARDINGS, STATES, DataSpec, DistillSpec
 
 MAIN: dict[str, tuple[str, str]] = {
     "steps": ("Steps", "Optimiser steps. 60 give a first impression on a laptop; thousands give a good model."),
@@ -57,6 +57,7 @@ INCREMENTS = {
 LABELS = {name: label for name, (label, _) in (MAIN | MORE).items()} | {
     "beta": "Teacher's share", "skew": "Teacher's share", "top_k": "Tokens", "samples": "Draws", "intermediate_weight": "States' weight",
     "layer_map": "Layer map", "intermediate": "Intermediate states", "teacher_cache": "The teacher", "loss": "Distance",
+    "sharding": "Several processes",
 }  # fmt: skip
 """Field -> its label on the form."""
 
@@ -66,6 +67,7 @@ STORES = {
     "float32": "Store exactly",
     "bfloat16": "Store at half size",
 }
+SHARED = {"none": "Share nothing (DDP)", "student": "Share the student (FSDP2)", "both": "Share the student and the teacher"}
 
 
 def settings(draft: Draft, card: Card) -> DistillSpec:
@@ -75,7 +77,7 @@ def settings(draft: Draft, card: Card) -> DistillSpec:
     values |= _states(draft, card)
     spec = DistillSpec(**values)
     layers = _layers(draft, card)
-    kinds = kinds_of(spec.intermediate, *layers)
+    kinds = kinds_of(spec, *layers)
     if len(mix_of(spec, kinds)) > 1:
         charts.show(mix_picture(spec, kinds), "mix")
     _map(spec, draft, card)
@@ -118,11 +120,11 @@ def _states(draft: Draft, card: Card) -> dict[str, Any]:
     best = advised(*_layers(draft, card))
     told = " and ".join(TERM_NAMES[kind].lower() for kind in best) if best else "none, for little depth goes"
     mode = st.segmented_control(
-        "Intermediate states", [NONE, ADVISED, CHOSEN], default=NONE, required=True, key="w_states_mode", persist_state="session",
+        "Intermediate states", [NONE, ADVISED, CHOSEN], default=ADVISED, required=True, key="w_states_mode", persist_state="session",
         help=f"What flows inside the models, compared too. Advised for this cut: {told}.",
     )  # fmt: skip
     if mode == NONE:
-        return {}
+        return {"intermediate": ()}
     if mode == ADVISED:
         st.caption(f"For this cut: {told}.")
         return {"intermediate": (AUTO,)} | (_map_field() if best else {})
@@ -149,7 +151,7 @@ def _map_field() -> dict[str, Any]:
 
 def _map(spec: DistillSpec, draft: Draft, card: Card) -> None:
     """The layer map, where layers are compared."""
-    kinds = kinds_of(spec.intermediate, *_layers(draft, card))
+    kinds = kinds_of(spec, *_layers(draft, card))
     if set(kinds) - {"embedding"} and not conflicts(dataclasses.replace(spec, teacher_cache="off"), *_layers(draft, card)):
         kept = _kept(draft, card)
         charts.show(map_picture(_pairs(spec, draft, card), *_layers(draft, card), kept), "layer_map")
@@ -197,7 +199,10 @@ def _store(spec: DistillSpec, data: DataSpec, card: Card) -> dict[str, Any]:
         help="Stored, its body runs once for each block of text: not again in later epochs, for other students, or when a run repeats.",
     )  # fmt: skip
     exact, half = (fmt.size(store_bytes(spec, data, card, number_format)) for number_format in ("float32", "bfloat16"))
-    st.caption(f"Stored exactly it takes {exact} on disk, at half size {half}.")
+    st.caption(
+        f"Stored exactly it takes {exact} on disk, at half size {half}."
+        + (" Then only its predictions are learnt from." if kept != "off" else "")
+    )
     return {"teacher_cache": kept}
 
 
@@ -219,4 +224,8 @@ def _more() -> dict[str, Any]:
     values["gradient_checkpointing"] = right.checkbox(
         "Compute activations twice", key="w_gradient_checkpointing", persist_state="session", help="Less memory, about a third more work."
     )
+    values["sharding"] = left.selectbox(
+        "Several processes", SHARDINGS, format_func=SHARED.__getitem__, key="w_sharding", persist_state="session",
+        help="For a launcher on several devices (docs/scale.md): what each holds only a part of. It changes nothing of what is learnt.",
+    )  # fmt: skip
     return values

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import cached, distill_form, estimate, family_form
 from app.state import Draft
-from core.distill.matching import conflicts
+from core.distill.matching import conflicts, member_conflicts
 from core.errors import UserError
 from core.model.card import Card
 from core.plan.plan import plan_problems
@@ -40,6 +40,11 @@ REPAIR_HELP = (
 REPAIR_BLOCKS_HELP = (
     "The calibration blocks, then as many of the training blocks as it takes. Few tokens are the limit of a fit: more give more back, "
     "at a cost that grows with them."
+)
+
+
+ONE_PROCESS = (
+    "Several processes: this page starts one. Give the command below to a launcher (accelerate launch -m core distill …), or share nothing."
 )
 
 
@@ -97,6 +102,10 @@ def complaints(spec: RunSpec, card: Card) -> list[str]:
     found = _readable(own) + plan + unmeasured(spec)
     if spec.kind == "distill" and not spec.distill.problems():
         found += _readable(conflicts(spec.distill, spec.targets.num_hidden_layers or card.dims.layers, card.dims.layers))
+    if spec.kind == "family" and not found and not spec.distill.problems():
+        found += member_conflicts(spec, card.config)
+    if spec.kind == "distill" and spec.distill.sharding != "none":
+        found.append(ONE_PROCESS)
     if not found and (needed := disk_needed(spec, card)) > (free := disk_free()):
         found.append(
             f"Disk: about {fmt.size(needed)} are needed, {fmt.size(free)} are free. Free some, or set COPPICE_WORKSPACE to another disk."

@@ -42,7 +42,7 @@ DEPTH = Targets(num_hidden_layers=20)
 """Layers alone: 26.3 % go, so that both have as many parameters to a thousandth."""
 
 DATA = DataSpec(seq_len=256, train_blocks=128, heldout_blocks=8)
-SHORT = DistillSpec(steps=24, evaluate_every=1000, checkpoint_every=1000, sample_prompts=0, teacher_cache="float32")
+SHORT = DistillSpec(steps=24, evaluate_every=1000, checkpoint_every=1000, sample_prompts=0, teacher_cache="float32", intermediate=())
 """Some six thousand tokens, with each block seen once. The stored teacher is exactly the teacher, and all trainings on the same blocks share it."""
 
 PLAIN, BY_LOSS = ScoreSpec(ppl_blocks=2), RankSpec(depth="ppl")
@@ -163,7 +163,12 @@ class Lab:
 
     def _name(self, what: Start | Training) -> str:
         about = {"version": VERSION, "formulas": SCORE_VERSION, "model": self.weights, "data": self.blocks.fingerprint}
-        return content_hash(about | {"what": dataclasses.asdict(what), "scores": PLAIN.to_dict()})
+        return content_hash(about | {"what": without_sharding(dataclasses.asdict(what)), "scores": PLAIN.to_dict()})
+
+
+def without_sharding(asked: Any) -> Any:
+    """What is asked for, less a setting that is younger than the trainings that are kept, and on which nothing that is learnt depends."""
+    return {key: without_sharding(value) for key, value in asked.items() if key != "sharding"} if isinstance(asked, dict) else asked
 
 
 def told(training: Training) -> str:

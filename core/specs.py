@@ -40,6 +40,9 @@ STATES = ("output", "input", "embedding", "attention")
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 """Programs of others that can follow a training."""
 
+SHARDINGS = ("none", "student", "both")
+"""What the processes of one training share among them, instead of each holding all of it."""
+
 LOSSES = ("kl", "reverse_kl", "jsd", "skew_kl", "mse", "cosine", "top_k", "sampled")
 """Distances of the student from the teacher on the logits; ``core.distill.losses`` holds their formulas."""
 
@@ -443,9 +446,9 @@ class DistillSpec(Spec):
     """Weight of the distance from the teacher on the logits."""
     ce_weight: float = 0.0
     """Weight of the true next token's cross-entropy, nats a token. The paper found 0 best."""
-    intermediate: tuple[str, ...] = ()
+    intermediate: tuple[str, ...] = ("auto",)
     """Intermediate states to learn from too: ``output`` (of a block), ``input`` (of its MLP), ``embedding``, ``attention`` (relations); ``auto`` takes what
-    the paper advises: none when little depth went, output and embedding when much did."""
+    the paper advises: none when little depth went, output and embedding when much did, and none where the other settings leave no room for them."""
     layer_map: tuple[str, ...] = ()
     """Layers whose states are compared, ``student:teacher`` from 0, such as 13:29; ``plan`` takes every kept layer; by default one pair near the end."""
     state_distance: str = "cosine"
@@ -465,6 +468,9 @@ class DistillSpec(Spec):
     """Measurements without a lower held-out loss after which training ends, with the best weights; 0 never ends early."""
     gradient_checkpointing: bool = False
     """Compute activations a second time instead of keeping them: less memory, about a third more work."""
+    sharding: str = "none"
+    """What several processes share instead of each holding all of it (FSDP2): ``none`` (DDP), ``student`` (weights, gradients and Adam moments), or ``both``
+    (the teacher's body too). Needs a launcher (docs/scale.md); changes nothing of what is learnt."""
     report_to: tuple[str, ...] = ()
     """Trackers that follow the training too: ``tensorboard``, ``wandb``, ``mlflow``, ``trackio``; each needs its package."""
     sample_prompts: int = 1
@@ -502,10 +508,17 @@ class DistillSpec(Spec):
             found.append(("warmup_frac", f"must be between 0 and 1, got {self.warmup_frac}."))
         if self.steps and self.kl_weight == 0 == self.ce_weight:
             found.append(("kl_weight", "and ce_weight are both 0, so nothing would be learnt; raise one."))
-        if self.intermediate and not (self.kl_weight and self.intermediate_weight):
+        if set(self.intermediate) - {"auto"} and not (self.kl_weight and self.intermediate_weight):
             found.append(("intermediate", "is scaled to the logits' loss, so kl_weight and intermediate_weight must be above 0."))
         if self.teacher_cache != "off" and set(self.intermediate) - {"auto"}:
             found.append(("teacher_cache", "keeps final states only, and intermediate needs others; take one of the two."))
+        if self.teacher_cache != "off" and self.sharding == "both":
+            found.append(
+                (
+                    "sharding",
+                    "both shares the teacher's body, which must be asked by all processes at once; with teacher_cache take student.",
+                )
+            )
         for name, allowed in (("intermediate", (*STATES, "auto")), ("report_to", TRACKERS)):
             found += [problem for value in getattr(self, name) for problem in one_of(allowed, **{name: value})]
         return found + one_of(("auto", "float32", "bfloat16"), dtype=self.dtype) + self._choices()
@@ -517,6 +530,7 @@ class DistillSpec(Spec):
             "schedule": SCHEDULES,
             "state_distance": ("cosine", "mse"),
             "teacher_cache": ("off", "float32", "bfloat16"),
+            "sharding": SHARDINGS,
         }
         return [problem for name, allowed in chosen.items() for problem in one_of(allowed, **{name: getattr(self, name)})]
 
@@ -620,6 +634,8 @@ class RunSpec(Spec):
         if self.kind == "family" and not self.stages:
             found.append(("stages", "is empty; name at least one, such as intermediate_size=1152."))
         found += [("stages", problem) for stage in self.stages for problem in stage_problems(stage)]
+        if self.kind in ("family", "search") and self.distill.sharding != "none":
+            found.append(("sharding", f"needs several processes, and a {self.kind} is made by one; take none."))
         if self.kind in SCORING_KINDS and self.data.calibration_blocks < self.score.shards:
             blocks, shards = self.data.calibration_blocks, self.score.shards
             found.append(

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel
 
+from core.distill.checkpoints import all_checkpoints
 from core.errors import UserError
 from core.files import require_free, tree_bytes
 from core.model.checkpoint import load_tokenizer
+from core.specs import DistillSpec
 
 
 def check_blocks(train_NT: np.ndarray, context: int, vocabulary: int) -> None:
@@ -66,6 +68,19 @@ def _difference(student: dict[str, int], teacher: dict[str, int]) -> str:
     token = min(token for token in student.keys() | teacher.keys() if student.get(token) != teacher.get(token))
     one, other = (f"is {vocabulary[token]}" if token in vocabulary else "is missing" for vocabulary in (student, teacher))
     return f"{token!r} {one} in the student's and {other} in the teacher's"
+
+
+def check_processes(spec: DistillSpec, processes: int, checkpoints: Path) -> None:
+    """Refuse to begin in one process what is to be sharded over several. To go on in one is allowed: checkpoints are whole.
+
+    Raises:
+        UserError: a process alone was asked to shard.
+    """
+    if spec.sharding != "none" and processes == 1 and not all_checkpoints(checkpoints):
+        raise UserError(
+            f"sharding: {spec.sharding} needs several processes, and this is one. Start them with a launcher, such as accelerate launch "
+            "--num_processes 8 -m core run FOLDER (docs/scale.md), or take none."
+        )
 
 
 def check_disk(model: PreTrainedModel, out: Path, checkpoints: Path, kept: int, best: bool) -> None:

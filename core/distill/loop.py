@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import PrinterCallback
 
@@ -102,7 +103,8 @@ class DistillTrainer(Trainer):
         first = {name: value.unsqueeze(0).to(self.args.device) for name, value in self.train_dataset[0].items()}
         targets_BT = next_tokens(first["labels"])
         with self.accelerator.autocast():
-            return self._balanced(self._losses(student, first, targets_BT, (targets_BT != IGNORED).sum())[1].tolist())
+            parts = through(student, student, lambda: self._losses(student, first, targets_BT, (targets_BT != IGNORED).sum()))[1]
+        return self._balanced(parts.tolist())
 
     def _balanced(self, parts: list[float]) -> float:
         """``L_logits / L_is`` (arXiv 2407.14679, section 3), a plain number, so that nothing is learnt through it.
@@ -152,8 +154,12 @@ class DistillTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.load_balance(Path(resume_from_checkpoint))
+
+    def load_balance(self, checkpoint: Path) -> None:
+        """Weigh the states as the step after this checkpoint would have."""
         if self.matching:
-            self.balance = read_json(Path(resume_from_checkpoint) / BALANCE)
+            self.balance = read_json(checkpoint / BALANCE)
 
     def _demand_finite(self, tensor: Tensor, terms: Mapping[str, Tensor]) -> None:
         """Stop before damage spreads to the weights or to a checkpoint.
@@ -161,14 +167,20 @@ class DistillTrainer(Trainer):
         Raises:
             UserError: ``tensor`` holds NaN or infinity; names the first of ``terms`` that does.
         """
-        if bool(torch.isfinite(tensor.detach()).all()):
+        if _finite(tensor):
             return
-        culprit = next((name for name, term in terms.items() if not torch.isfinite(term).all()), "the loss")
+        culprit = next((name for name, term in terms.items() if not _finite(term)), "the loss")
         rate = self.args.learning_rate
         raise UserError(
             f"Training broke at step {self.state.global_step + 1}: {culprit} is not finite (NaN or infinity). The last checkpoint before it "
             f"is kept. Start again with a lower learning_rate (it was {rate:g}; try {rate / 3:.1g}) or a longer warm-up."
         )
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether no number is NaN or infinite; of a sharded tensor, in any process, so that all of them stop for the same reason."""
+    broken = (~torch.isfinite(tensor.detach())).sum()
+    return int(broken.full_tensor() if isinstance(broken, DTensor) else broken) == 0
 
 
 def _rows(weight_VD: Tensor, count: int) -> Tensor:

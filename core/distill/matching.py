@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from core.errors import UserError
-from core.specs import DistillSpec
+from core.model.dims import Config, dims_of
+from core.plan.stages import members_of
+from core.specs import DistillSpec, RunSpec
 
 AUTO = "auto"
 """Among the kinds: as ``advised``. As the layer map: one pair, near the end."""
@@ -28,10 +30,14 @@ def advised(layers: int, teacher_layers: int) -> tuple[str, ...]:
     return ("output", "embedding") if 1 - layers / teacher_layers >= MUCH_DEPTH else ()
 
 
-def kinds_of(chosen: Sequence[str], layers: int, teacher_layers: int) -> tuple[str, ...]:
-    """The chosen kinds, ``auto`` among them replaced by what is advised."""
-    found = [kind for name in chosen for kind in (advised(layers, teacher_layers) if name == AUTO else (name,))]
-    return tuple(dict.fromkeys(found))
+def kinds_of(spec: DistillSpec, layers: int, teacher_layers: int) -> tuple[str, ...]:
+    """The kinds of states that are learnt from, ``auto`` among them replaced by what is advised.
+
+    Nothing is advised where there is nothing to weigh states against, or nothing to hear them in: a teacher whose final states are stored is not asked.
+    """
+    possible = spec.kl_weight and spec.intermediate_weight and spec.teacher_cache == "off"
+    advice = advised(layers, teacher_layers) if possible else ()
+    return tuple(dict.fromkeys(kind for name in spec.intermediate for kind in (advice if name == AUTO else (name,))))
 
 
 def derived(kept: Sequence[int], teacher_layers: int) -> Pairs:
@@ -67,19 +73,36 @@ def pairs_of(chosen: Sequence[str], layers: int, teacher_layers: int, kept: Sequ
     return tuple(_pair(text, layers, teacher_layers) for text in chosen)
 
 
-def conflicts(spec: DistillSpec, layers: int, teacher_layers: int) -> list[str]:
-    """What of the settings cannot work for students of so many layers, a sentence each; needs neither plan nor model."""
-    kinds, found = kinds_of(spec.intermediate, layers, teacher_layers), []
+def conflicts(spec: DistillSpec, layers: int, teacher_layers: int, *, planned: bool = True) -> list[str]:
+    """What of the settings cannot work for students of so many layers, a sentence each; needs neither plan nor model.
+
+    ``planned`` says whether the student is cut from the very teacher it learns from.
+    """
+    kinds, found = kinds_of(spec, layers, teacher_layers), []
     if kinds and spec.teacher_cache != "off":
         found.append(
             f"teacher_cache: keeps final states only, and {' and '.join(kinds)} would be learnt from too. Turn one of the two off."
         )
     if kinds:
         try:
-            pairs_of(spec.layer_map, layers, teacher_layers, range(layers))
+            pairs_of(spec.layer_map, layers, teacher_layers, range(layers) if planned else None)
         except UserError as error:
             found.append(str(error))
     return found
+
+
+def member_conflicts(spec: RunSpec, config: Config) -> list[str]:
+    """What of a family's settings cannot work for one of its members, a sentence each that names the first such member.
+
+    ``config`` is the uncut model's; the stages must be possible.
+    """
+    layers = [dims_of(config).layers, *(dims.layers for dims in members_of(config, spec.stages))]
+    found: dict[str, str] = {}
+    for number, student in enumerate(layers[1:], start=1):
+        before = 0 if spec.lineage == "first" else number - 1
+        for problem in conflicts(spec.distill, student, layers[before], planned=before == number - 1):
+            found.setdefault(problem, f"Member {number}: {problem}")
+    return list(found.values())
 
 
 def _pair(text: str, layers: int, teacher_layers: int) -> tuple[int, int]:

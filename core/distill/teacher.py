@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from core.distill.cache import StateCache, cache_key
+from core.distill.sharding import shard_body
 from core.model.checkpoint import load_model
 from core.model.head import head_weight, hidden_states
 from core.model.source import fingerprint
@@ -60,8 +61,9 @@ class Teacher:
 
 
 def load_teacher(
-    folder: Path, device: torch.device, number_format: str, blocks_NT: np.ndarray, asked: np.ndarray, computed: str, progress: Progress
-) -> Teacher:
+    folder: Path, device: torch.device, number_format: str, blocks_NT: np.ndarray, asked: np.ndarray, computed: str, progress: Progress,
+    *, sharded: bool = False,
+) -> Teacher:  # fmt: skip
     """Load a teacher that will be asked for the blocks ``asked`` of ``blocks_NT``.
 
     Args:
@@ -72,11 +74,15 @@ def load_teacher(
         asked: which of them.
         computed: the format that it computes in.
         progress: is told what is there already.
+        sharded: whether the processes share its body; then all of them ask at the same time, which stored states would break.
 
     Raises:
         UserError: the disk cannot hold the states.
     """
-    model = load_model(folder, device)
+    model = load_model(folder, torch.device("cpu") if sharded else device)
+    if sharded:
+        assert number_format == "off", "states of a sharded teacher cannot be stored"
+        shard_body(model.requires_grad_(False), device)
     if number_format == "off":
         return Teacher(model)
     shape = (*blocks_NT.shape, head_weight(model).shape[1])

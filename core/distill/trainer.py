@@ -17,15 +17,18 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from core.distill.best import Best
 from core.distill.checkpoints import check_recipe, newest_whole, written_whole
-from core.distill.checks import check_blocks, check_disk, shared_vocabulary
+from core.distill.checks import check_blocks, check_disk, check_processes, shared_vocabulary
 from core.distill.loop import DistillTrainer, Saving
 from core.distill.losses import Objective
 from core.distill.matching import conflicts, kinds_of, pairs_of
+from core.distill.processes import is_main_process, wait_for_all
 from core.distill.rows import TrainingRows
 from core.distill.settings import KEPT_CHECKPOINTS, computed_in, objective_of, training_arguments
+from core.distill.sharded import ShardedTrainer
+from core.distill.sharding import shard, whole
 from core.distill.states import Matching, attach_projection, detach_projection
 from core.distill.teacher import Teacher, load_teacher
-from core.distill.watch import PHASE, Measure, Sample, Watch, is_main_process, wait_for_all
+from core.distill.watch import PHASE, Measure, Sample, Watch
 from core.errors import UserError
 from core.files import content_hash, read_json, replacing
 from core.model.checkpoint import full_config, load_model
@@ -65,6 +68,16 @@ class Training:
     def rows_per_step(self) -> int:
         """Blocks a step, over all processes."""
         return self.spec.batch_blocks * self.spec.accumulation * int(self.arguments.world_size)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether what is trained is sharded: if that was asked for and there are several processes to share it."""
+        return self.spec.sharding != "none" and self.arguments.world_size > 1
+
+    @property
+    def loading(self) -> torch.device:
+        """Where what is trained is loaded: what will be sharded goes to the device a layer at a time."""
+        return torch.device("cpu") if self.sharded else self.device
 
     @property
     def best(self) -> Best | None:
@@ -118,13 +131,15 @@ def distill(
         spec=spec, train_NT=train_NT, checkpoints=checkpoints or out.parent / "checkpoints", device=place, progress=progress, measure=measure,
         sample=sample, saving=saving,
     )  # fmt: skip
-    student = load_model(student_folder, place)
+    if spec.steps:
+        check_processes(spec, training.arguments.world_size, training.checkpoints)
+    student = load_model(student_folder, training.loading)
     if spec.steps:
         _prepare(training, student, out)
         if spec.correction_steps:
             teacher_folder = corrected_teacher(teacher_folder, training, out.parent / "teacher")
         _learn(training, student, teacher_folder, vocabulary, plan)
-    _write(student, student_folder, out, training.best)
+    _write(whole(student, torch.device("cpu")), student_folder, out, training.best)
     return out
 
 
@@ -144,7 +159,10 @@ def _learn(training: Training, student: PreTrainedModel, teacher_folder: Path, v
     """Distil into ``student`` in place."""
     spec, rows = training.spec, training.rows
     computed = str(computed_in(spec, training.device)).removeprefix("torch.")
-    teacher = load_teacher(teacher_folder, training.device, spec.teacher_cache, training.train_NT, rows.order, computed, training.progress)
+    teacher = load_teacher(
+        teacher_folder, training.device, spec.teacher_cache, training.train_NT, rows.order, computed, training.progress,
+        sharded=training.sharded and spec.sharding == "both",
+    )  # fmt: skip
     matching = _matching(student, teacher, spec, plan)
     if matching and set(matching.kinds) - {"attention"}:
         attach_projection(student, teacher.config.hidden_size, plan, spec.seed)
@@ -174,7 +192,9 @@ def run_trainer(
         phase=training.phase, flops_per_token=_flops(model, teacher, training.train_NT.shape[1]),
         peak_flops=peak_flops(training.device, computed_in(training.spec, training.device)),
     )  # fmt: skip
-    trainer = DistillTrainer(
+    if training.sharded:
+        shard(model, training.device)
+    trainer = (ShardedTrainer if training.sharded else DistillTrainer)(
         teacher=teacher, saving=training.saving, objective=objective, vocabulary=vocabulary, matching=matching, spec=training.spec, model=model,
         args=training.arguments, train_dataset=training.rows, callbacks=[watch],
     )  # fmt: skip
@@ -198,10 +218,10 @@ def corrected_teacher(folder: Path, training: Training, out: Path) -> Path:
         phase = dataclasses.replace(
             training, spec=spec, checkpoints=out.parent / "teacher-checkpoints", measure=None, sample=None, phase="correct"
         )
-        teacher = load_model(folder, training.device)
+        teacher = load_model(folder, training.loading)
         check_disk(teacher, out, phase.checkpoints, KEPT_CHECKPOINTS, best=False)
         run_trainer(phase, teacher, None, Objective(weights={"ce": 1.0}), head_weight(teacher).shape[0])
-        _write(teacher, folder, out, None)
+        _write(whole(teacher, torch.device("cpu")), folder, out, None)
         if is_main_process():
             shutil.rmtree(phase.checkpoints, ignore_errors=True)
         wait_for_all()  # until it is written, nobody can learn from it
@@ -230,7 +250,7 @@ def _check(student_folder: Path, teacher_folder: Path, train_NT: np.ndarray) -> 
 def _matching(student: PreTrainedModel, teacher: Teacher, spec: DistillSpec, plan: Plan | None) -> Matching | None:
     """Which intermediate states are learnt from; None for none."""
     layers = student.config.num_hidden_layers, teacher.config.num_hidden_layers
-    kinds = kinds_of(spec.intermediate, *layers)
+    kinds = kinds_of(spec, *layers)
     if not kinds:
         return None
     if found := conflicts(spec, *layers):

@@ -11,6 +11,8 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from core.distill.best import Best
+from core.distill.processes import any_process, is_main_process
+from core.distill.sharding import whole
 from core.progress import Progress, Stopped
 
 Measure = Callable[[nn.Module], dict[str, Any]]
@@ -43,7 +45,12 @@ class Watch(TrainerCallback):
         """Whether the user asked to stop."""
         self.finished = False
         """Whether nothing was learnt for so long that training ends early."""
+        self._looks = True
         self._began = time.perf_counter()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Learn whether the first process will look at the student; only then do the others gather it for that."""
+        self._looks = any_process(bool(self.measure or self.sample), args.device)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Start the clock."""
@@ -55,9 +62,10 @@ class Watch(TrainerCallback):
         """Report the step that just ended; after a wish to stop, ask the trainer to save and end."""
         if logs and "loss" in logs:
             metrics = {name: value for name, value in logs.items() if name != "epoch"} | self._speed(args)
+            model = whole(kwargs["model"], args.device) if self._looks and self._is_time(state) else kwargs["model"]
             if is_main_process():
-                self._report(state, metrics, kwargs["model"])
-            self.stopped, self.finished = (_any_process(flag, args.device) for flag in (self.stopped, self.finished))
+                self._report(state, metrics, model)
+            self.stopped, self.finished = (any_process(flag, args.device) for flag in (self.stopped, self.finished))
             if self.stopped or self.finished:
                 control.should_training_stop = True
                 control.should_save |= self.stopped
@@ -75,10 +83,14 @@ class Watch(TrainerCallback):
             found["mfu"] = rate * self.flops_per_token / (self.peak_flops * args.world_size)
         return found
 
+    def _is_time(self, state: TrainerState) -> bool:
+        """Whether the student is to be measured after this step."""
+        return state.global_step % self.evaluate_every == 0 or state.global_step == state.max_steps
+
     def _report(self, state: TrainerState, metrics: dict[str, Any], model: Any) -> None:
         """Measure if it is time to, and tell progress."""
         done, total = state.global_step, state.max_steps
-        if done % self.evaluate_every == 0 or done == total:
+        if self._is_time(state):
             with self._hearing():
                 if self.measure:
                     metrics["heldout"] = self.measure(model)
@@ -106,27 +118,3 @@ class Watch(TrainerCallback):
             yield
         except Stopped:
             self.stopped = True
-
-
-def is_main_process() -> bool:
-    """Whether this is the only process of the training, or the one of them that writes and reports."""
-    return not _distributed() or torch.distributed.get_rank() == 0
-
-
-def wait_for_all() -> None:
-    """Wait until every process of a distributed training is here."""
-    if _distributed():
-        torch.distributed.barrier()
-
-
-def _distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def _any_process(flag: bool, device: torch.device) -> bool:
-    """Whether ``flag`` is set in any process of a distributed training."""
-    if not _distributed():
-        return flag
-    flags = torch.tensor(int(flag), device=device)
-    torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
-    return bool(flags.item())

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from core.data.blocks import build
-from core.distill.matching import conflicts
+from core.distill.checks import check_processes
+from core.distill.matching import conflicts, member_conflicts
 from core.distill.trainer import distill
 from core.distill.watch import Measure
 from core.errors import UserError
@@ -54,7 +55,7 @@ from core.runs.folder import Run
 from core.runs.following import Following
 from core.score.criteria import problems as criterion_problems
 from core.score.scoring import score
-from core.score.share import meet
+from core.score.share import meet, place
 from core.score.store import load as load_scores
 from core.search import finals, ledger
 from core.search import search as searching
@@ -76,6 +77,8 @@ SHOWN_ESTIMATES = 200
 def preflight(run: Run, progress: Progress) -> None:
     """Refuse at once what would fail later: impossible targets or pins, prompts too long, an output folder that is taken or cannot be written."""
     spec, folder = run.spec, resolve(run.spec.model, progress)
+    if spec.kind == "distill":
+        check_processes(spec.distill, place()[1], run.path / "checkpoints")
     config = read_config(str(folder))
     pins = NO_PINS if spec.kind == "search" else spec.pins  # whether they fit depends on the candidate
     found = plan_problems(config, spec.targets, spec.rank, pins)
@@ -85,9 +88,10 @@ def preflight(run: Run, progress: Progress) -> None:
         )
     if spec.kind == "distill":
         teacher_layers = dims_of(read_config(str(teacher_of(run, progress)))).layers
-        found += conflicts(spec.distill, spec.targets.num_hidden_layers or dims_of(config).layers, teacher_layers)
+        layers = spec.targets.num_hidden_layers or dims_of(config).layers
+        found += conflicts(spec.distill, layers, teacher_layers, planned=not spec.teacher)
     if spec.kind == "family":
-        found += stage_problems_of(config, spec.stages)
+        found += stage_problems_of(config, spec.stages) or member_conflicts(spec, config)
     if spec.teacher and load_tokenizer(teacher_of(run, progress)).get_vocab() != load_tokenizer(folder).get_vocab():
         found.append(f"teacher: {spec.teacher} has another tokenizer than {spec.model}. Name one of the same family of models.")
     if found:
@@ -218,7 +222,8 @@ def finals_step(run: Run, progress: Progress) -> None:
     previewer = Previewer(folder, blocks.heldout, device=spec.device, progress=coarse)
     if spec.search.retrain_steps:
         compared, train_NT = blocks.train_NT[-spec.search.blocks :], blocks.train_NT[: -spec.search.blocks]
-        retraining = dataclasses.replace(spec.distill, steps=spec.search.retrain_steps)
+        # From predictions alone: what is advised differs with the depth that went, and candidates must learn alike to be compared.
+        retraining = dataclasses.replace(spec.distill, steps=spec.search.retrain_steps, intermediate=())
         comparer = Previewer(folder, {"compared": compared}, device=spec.device, progress=coarse)
         Halving(comparer, train_NT, retraining, run.path / "candidates", coarse).run(
             finalists, plans, lambda: ledger.write(run.path, **book)

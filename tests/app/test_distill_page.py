@@ -135,9 +135,26 @@ def test_the_teachers_store_says_its_size_and_does_not_go_with_states() -> None:
     at.segmented_control(key="w_teacher_cache").set_value("float32").run()
     assert "70.8 MB at most" in at.table[0].value.to_string()
     assert at.code[0].value.endswith("--teacher-cache float32")
-    at.segmented_control(key="w_states_mode").set_value("As advised").run()
+    assert "Then only its predictions are learnt from." in said(at), "what is advised gives way, what is chosen does not"
+    at.segmented_control(key="w_states_mode").set_value("Chosen").run()
     assert any(error.value.startswith("The teacher: keeps final states only") for error in at.error)
     assert at.button(key="start").disabled
+
+
+def test_a_training_to_be_shared_is_left_to_a_launcher() -> None:
+    at = page(draft=draft_of(Targets(num_hidden_layers=20)))
+    at.selectbox(key="w_sharding").set_value("student").run()
+    assert [error.value.split(":")[0] for error in at.error] == ["Several processes"]
+    assert at.code[0].value.endswith("--sharding student")
+    assert at.button(key="start").disabled
+
+
+def test_a_familys_layer_map_must_fit_every_member() -> None:
+    at = page(draft=draft_of(Targets(num_hidden_layers=20)))
+    at.segmented_control(key="w_kind").set_value("family").run()
+    at.segmented_control(key="w_states_mode").set_value("Chosen").run()
+    at.text_input(key="w_layer_map").set_value("19:28").run()
+    assert [error.value[:40] for error in at.error] == ["Member 2: layer_map: 19:28 is out of range"[:40]]
 
 
 def test_start_makes_one_run_and_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
 """Which states are matched: the paper's default, what a plan implies, and what a person writes."""
 
+from typing import Any
+
 import pytest
 
-from core.distill.matching import advised, conflicts, derived, kinds_of, pairs_of
+from core.distill.matching import advised, conflicts, derived, kinds_of, member_conflicts, pairs_of
 from core.errors import UserError
-from core.specs import DistillSpec
+from core.specs import DistillSpec, RunSpec
+from tests.tiny import tiny_config
 
 
 def test_states_help_when_much_depth_went_and_logits_suffice_when_little_did() -> None:
@@ -13,9 +16,18 @@ def test_states_help_when_much_depth_went_and_logits_suffice_when_little_did() -
 
 
 def test_auto_stands_for_what_is_advised_and_no_kind_comes_twice() -> None:
-    assert kinds_of(("auto",), 16, 32) == ("output", "embedding")
-    assert kinds_of(("auto",), 32, 32) == ()
-    assert kinds_of(("embedding", "auto", "attention"), 16, 32) == ("embedding", "output", "attention")
+    assert kinds_of(DistillSpec(), 16, 32) == ("output", "embedding"), "by default as advised"
+    assert kinds_of(DistillSpec(), 32, 32) == ()
+    assert kinds_of(DistillSpec(intermediate=()), 16, 32) == ()
+    assert kinds_of(DistillSpec(intermediate=("embedding", "auto", "attention")), 16, 32) == ("embedding", "output", "attention")
+
+
+@pytest.mark.parametrize("settings", [{"kl_weight": 0.0, "ce_weight": 1.0}, {"intermediate_weight": 0.0}, {"teacher_cache": "float32"}])
+def test_nothing_is_advised_that_the_other_settings_leave_no_room_for(settings: dict[str, Any]) -> None:
+    """Conventional training, or a stored teacher, need not turn the default off; who names states is told."""
+    assert kinds_of(DistillSpec(**settings), 16, 32) == ()
+    assert DistillSpec(**settings).problems() == []
+    assert DistillSpec(**settings, intermediate=("output",)).problems()
 
 
 def test_the_default_is_the_papers_pair() -> None:
@@ -48,9 +60,26 @@ def test_a_plan_that_is_not_there_cannot_be_followed() -> None:
 
 
 def test_conflicts_are_known_before_any_model_is_loaded() -> None:
-    auto = DistillSpec(intermediate=("auto",), teacher_cache="float32")
-    assert conflicts(auto, 32, 32) == [], "nothing is advised, so nothing is in the way"
-    assert conflicts(auto, 16, 32)[0].startswith("teacher_cache: keeps final states only, and output and embedding")
+    stored = DistillSpec(intermediate=("output", "embedding"), teacher_cache="float32")
+    assert conflicts(stored, 16, 32)[0].startswith("teacher_cache: keeps final states only, and output and embedding")
+    assert conflicts(DistillSpec(teacher_cache="float32"), 16, 32) == []
     assert "out of range" in conflicts(DistillSpec(intermediate=("output",), layer_map=("30:2",)), 16, 32)[0]
     assert conflicts(DistillSpec(intermediate=("output",), layer_map=("plan",)), 16, 32) == []
-    assert conflicts(DistillSpec(layer_map=("30:2",)), 16, 32) == [], "no state is compared, so no map is read"
+    assert conflicts(DistillSpec(intermediate=(), layer_map=("30:2",)), 16, 32) == [], "no state is compared, so no map is read"
+    assert "cut by a plan" in conflicts(DistillSpec(intermediate=("output",), layer_map=("plan",)), 16, 32, planned=False)[0]
+
+
+@pytest.mark.parametrize(
+    ("lineage", "layer_map", "told"),
+    [("previous", ("2:4",), "Member 2: layer_map: 2:4 is out of range"), ("first", ("2:4",), ""), ("first", ("3:4",), "Member 2: layer_map: 3:4"),
+     ("previous", ("plan",), ""), ("first", ("plan",), "Member 2: layer_map: 'plan' needs")],
+)  # fmt: skip
+def test_every_member_of_a_family_is_checked_and_the_first_that_cannot_be_is_named(
+    lineage: str, layer_map: tuple[str, ...], told: str
+) -> None:
+    """Five layers, then four, then three; what is wrong with the second member alone is known before the first is made."""
+    distill = DistillSpec(intermediate=("output",), layer_map=layer_map)
+    spec = RunSpec(kind="family", stages=("num_hidden_layers=4", "num_hidden_layers=3"), lineage=lineage, distill=distill)
+    found = member_conflicts(spec, tiny_config().to_dict())
+    assert len(found) == bool(told)
+    assert all(problem.startswith(told) for problem in found)

@@ -243,4 +243,7 @@ def test_states_and_a_teacher_without_a_body_do_not_go_together(
     monkeypatch.setenv("COPPICE_WORKSPACE", str(tmp_path / "workspace"))
     assert any("teacher_cache" in problem for problem in DistillSpec(intermediate=("output",), teacher_cache="float32").problems())
     with pytest.raises(UserError, match="teacher_cache"):
-        run(folders, tmp_path, dataclasses.replace(SPEC, intermediate=("auto",), layer_map=(), teacher_cache="float32"))
+        run(folders, tmp_path, dataclasses.replace(SPEC, intermediate=("output",), teacher_cache="float32"))
+    recorder = Recorder()
+    run(folders, tmp_path, dataclasses.replace(SPEC, intermediate=("auto",), teacher_cache="float32"), recorder)
+    assert not set(STATES) & recorder.steps[0].keys(), "what was only advised gives way"

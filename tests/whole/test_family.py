@@ -76,11 +76,15 @@ def test_sizes_are_judged_from_the_member_before_and_before_anything_is_done(wor
     assert "Member 2" in stage_problems_of(config, grown.stages)[0]
     same = dataclasses.replace(family(world), stages=("intermediate_size=11", "intermediate_size=11"))
     assert "cuts nothing" in stage_problems_of(config, same.stages)[0]
-    run = control.start(grown)
-    status = wait(run, lambda status: not status.live)
-    assert status.state == "failed"
-    assert "Member 2" in status.error["message"]
-    assert not (run.path.parent / f"{run.id}-member1").exists()
+    mapped = dataclasses.replace(
+        family(world), distill=dataclasses.replace(world.spec.distill, intermediate=("output",), layer_map=("2:2",))
+    )
+    for spec in (grown, mapped):
+        run = control.start(spec)
+        status = wait(run, lambda status: not status.live)
+        assert status.state == "failed"
+        assert "Member 2" in status.error["message"]
+        assert not (run.path.parent / f"{run.id}-member1").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 import torch
 
 from core.runs.folder import Run, create
@@ -37,9 +38,10 @@ def halves(spec: RunSpec, processes: int, **changes: object) -> RunSpec:
     return dataclasses.replace(spec, distill=dataclasses.replace(spec.distill, accumulation=4 // processes, **changes))
 
 
-def test_two_processes_score_and_train_what_one_does(world: World) -> None:
+@pytest.mark.parametrize("sharding", ["none", "both"])
+def test_two_processes_score_and_train_what_one_does(world: World, sharding: str) -> None:
     one = finish(create(halves(world.spec, 1)), 1, world.folder / "one.log")
-    two = finish(create(halves(world.spec, 2)), 2, world.folder / "two.log")
+    two = finish(create(halves(world.spec, 2, sharding=sharding)), 2, world.folder / "two.log")
     assert one.results()["scores"] == two.results()["scores"]
     torch.testing.assert_close(weights(two.path / "model"), weights(one.path / "model"), rtol=1e-4, atol=1e-5)
     losses = [[event["loss"] for event in run.events()[0] if event.get("phase") == "distill" and "loss" in event] for run in (one, two)]
@@ -47,8 +49,9 @@ def test_two_processes_score_and_train_what_one_does(world: World) -> None:
     torch.testing.assert_close(torch.tensor(losses[0]), torch.tensor(losses[1]), rtol=1e-4, atol=1e-5)
 
 
-def test_a_killed_process_ends_the_run_with_its_cause_and_one_process_goes_on(world: World) -> None:
-    run = create(halves(world.spec, 2, steps=300, checkpoint_every=5, evaluate_every=300))
+@pytest.mark.parametrize("sharding", ["none", "student"])
+def test_a_killed_process_ends_the_run_with_its_cause_and_one_process_goes_on(world: World, sharding: str) -> None:
+    run = create(halves(world.spec, 2, steps=300, checkpoint_every=5, evaluate_every=300, sharding=sharding))
     launcher = launch(run, 2, world.folder / "two.log")
     deadline = time.monotonic() + 200
     while not list((run.path / "checkpoints").glob("checkpoint-*")):
@@ -68,6 +71,15 @@ def test_a_killed_process_ends_the_run_with_its_cause_and_one_process_goes_on(wo
     steps = [event["done"] for event in run.events()[0] if event.get("phase") == "distill" and "loss" in event]
     assert steps[-1] == 300
     assert steps.count(300) == 1
+
+
+def test_one_process_does_not_begin_what_several_were_to_share_but_makes_the_folder(world: World) -> None:
+    run = create(halves(world.spec, 2, sharding="student"))
+    log = world.folder / "one.log"
+    assert launch(run, 1, log).wait(timeout=120) != 0
+    assert "sharding: student needs several processes" in run.status().error["message"]
+    assert "scores" not in run.results(), "it is refused before anything is computed"
+    finish(run, 2, world.folder / "two.log")
 
 
 def test_what_only_one_process_can_do_is_refused_to_several(world: World) -> None:
