@@ -222,6 +222,8 @@ def known(lab: Lab) -> Outcome:
         rows += sorted((told(lab, row, share) for row in here), key=lambda row: row["gap, nats"])
         if DEFAULT in here and OSSCAR in here and any(row.best_of for row in here):
             bars += against_peers({row.name: gaps_of(lab, row, share) for row in here}, share)
+        if all(lab.place(DEFAULT, share, source)[0].exists() for source in (MIX, SINGLE)):
+            bars.append(mix_against_single(lab, share))
     return Outcome(
         settings=dataclasses.asdict(lab.settings) | {"calibrated on": CALIBRATION, "not measured yet": "left out"}, bars=bars, rows=rows
     )
