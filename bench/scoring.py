@@ -7,6 +7,7 @@ import argparse
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -59,9 +60,11 @@ class Bench:
         """The start of it, on which layers are removed."""
         return self.batch[:1, : 16 if self.quick else tokens]
 
-    def timed(self, actions: dict[str, Callable[[], Any]], repeats: int, *, warm: bool = True) -> dict[str, list[float]]:
+    def timed(
+        self, actions: dict[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = time.perf_counter, *, warm: bool = True
+    ) -> dict[str, list[float]]:
         """Seconds of each action; a quick look times it once, and warms up only where that is cheap."""
-        return interleaved(actions, 1 if self.quick else repeats, warm=warm or not self.quick)
+        return interleaved(actions, 1 if self.quick else repeats, clock, warm=warm or not self.quick)
 
 
 def against(seconds: dict[str, list[float]], to: str, bars: dict[str, tuple[str, str]]) -> Outcome:
@@ -103,8 +106,8 @@ def memory_part(bench: Bench) -> Outcome:
 
 
 def blocks_part(bench: Bench) -> Outcome:
-    """The embedded model on more and more blocks: whether time a token stays the same."""
-    seconds = bench.timed(blocks(bench.model, bench.batch[:1, :128]), 5, warm=False)
+    """The embedded model on more and more blocks: whether processor time a token stays the same."""
+    seconds = bench.timed(blocks(bench.model, bench.batch[:1, :128]), 5, time.process_time, warm=False)
     rates = np.array([np.median(times) / size for size, times in zip(SIZES["blocks"], seconds.values(), strict=True)])
     worst = float(np.abs(rates / np.median(rates) - 1).max())
     return Outcome(
@@ -113,10 +116,10 @@ def blocks_part(bench: Bench) -> Outcome:
 
 
 def growth_part(bench: Bench) -> Outcome:
-    """Random models on four sizes of each dimension."""
+    """Processor time of random models on four sizes of each dimension."""
     outcome = Outcome()
     for what, limit, cases in growths():
-        seconds = bench.timed({f"{what}: {size}": action for size, action in cases.items()}, 5)
+        seconds = bench.timed({f"{what}: {size}": action for size, action in cases.items()}, 5, time.process_time)
         power = exponent(list(cases), list(seconds.values()))
         outcome.bars.append(Bar(name=f"growth with {what}, power of the time", value=power, limit=limit))
         outcome.rows += timing_rows(seconds)
