@@ -9,7 +9,7 @@ from app.ui import user_errors
 from core.report import format as fmt
 from core.runs import control
 from core.runs.machine import cpu_model
-from core.score.passes import PASSES, Pass
+from core.score.passes import PASSES, Pass, forwarded
 from core.score.store import Scores, all_scores
 from core.specs import DataSpec, RunSpec, ScoreSpec
 
@@ -25,7 +25,7 @@ def show(draft: Draft, todo: list[Pass]) -> None:
     if rate is None:
         _offer(draft)
         return
-    seconds = sum(_as_before(item, draft, before) or _tokens(item, draft, draft.score, draft.data) / rate for item in todo)
+    seconds = sum(_as_before(item, draft, before) or _tokens(item, draft, draft.score, draft.data) / rate for item in forwarded(todo))
     by = "by earlier scorings of this model here" if before else f"by one timed forward pass, {fmt.rate(timed, 'tokens/s')}"
     st.caption(f":material/timer: {fmt.duration(seconds, estimated=True)}, going {by}.")
 
@@ -87,9 +87,11 @@ def _as_before(item: Pass, draft: Draft, before: list[Scores]) -> float | None:
 
 
 def _rate(draft: Draft, before: list[Scores]) -> float | None:
-    """Tokens a second of a forward pass, as the activations of an earlier scoring took them; None if there is none."""
-    seconds = _as_before(PASSES["activations"], draft, before)
-    return _tokens(PASSES["activations"], draft, draft.score, draft.data) / seconds if seconds else None
+    """Tokens a second of a forward pass, as an earlier scoring's activations took them, or its covariances, which bring them along; else None."""
+    for item in (PASSES["activations"], PASSES["covariances"]):
+        if seconds := _as_before(item, draft, before):
+            return _tokens(item, draft, draft.score, draft.data) / seconds
+    return None
 
 
 def _tokens(item: Pass, draft: Draft, score: ScoreSpec, data: DataSpec) -> float:

@@ -17,6 +17,7 @@ from core.score.confidence import confidence, rows
 from core.score.criteria.registry import AXES
 from core.score.jobs import Task
 from core.score.scoring import score_model
+from core.score.shelf import Memory
 from core.score.store import Scores
 from core.specs import EMBEDDED_MODEL, DataSpec, RankSpec, ScoreSpec
 
@@ -33,7 +34,7 @@ def measure(*, quick: bool) -> Outcome:
     tokens, documents = blocks.calibration_NT[:count], blocks.calibration_documents_NT[:count]
     apart = score_model(model, tokens, spec, documents_NT=documents)
     across = score_model(model, tokens, dataclasses.replace(spec, isolate_documents=False), documents_NT=documents)
-    batch = next(Task(model, tokens, spec, documents).batches(range(1)))
+    batch = next(Task(model, tokens, spec, Memory([]), documents).batches(range(1)))
     return Outcome(
         settings={
             "model": "SmolLM2-135M", "tokens": int(tokens.size), "documents a block": round(float((documents[:, 1:] != documents[:, :-1]).sum(1).mean()) + 1, 1),

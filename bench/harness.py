@@ -33,7 +33,7 @@ class Bar:
 class Outcome:
     """What one benchmark found."""
 
-    settings: dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
     bars: list[Bar] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     more: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -41,15 +41,16 @@ class Outcome:
 
 
 def interleaved(
-    actions: dict[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = time.perf_counter
+    actions: dict[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = time.perf_counter, *, warm: bool = True
 ) -> dict[str, list[float]]:
     """Seconds of each action, taken in turn, after one round that is not counted.
 
     Args:
+        warm: whether there is such a round; where an action takes minutes, it may be left out.
         clock: ``time.process_time`` counts this process's own work, which says more where others work beside.
     """
     seconds: dict[str, list[float]] = {name: [] for name in actions}
-    for round_ in range(repeats + 1):
+    for round_ in range(0 if warm else 1, repeats + 1):
         for name, action in actions.items():
             began = clock()
             action()

@@ -1,8 +1,16 @@
-"""What importance costs: every pass against a bare forward of the body or against its naive form, and how it grows."""
+"""What importance costs: every pass against a bare forward of the body or against its naive form, and how it grows.
 
+``python -m bench.scoring PART ...`` measures some parts only: forward, removal, greedy, memory, blocks, growth.
+"""
+
+import argparse
 import multiprocessing
 import os
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,12 +21,12 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from bench.harness import Bar, Outcome, interleaved, ratio, timing_rows
+from bench.harness import Bar, Outcome, interleaved, ratio, show, timing_rows
 from core.data.blocks import build
 from core.model.checkpoint import load_model
 from core.model.head import body
 from core.model.source import resolve
-from core.score.batch import Batch
+from core.score.batch import Batch, read
 from core.score.covariances import CovarianceAccumulator
 from core.score.depth import Remover, greedy_removal, losses_without
 from core.score.width import WidthAccumulator
@@ -27,37 +35,125 @@ from core.specs import EMBEDDED_MODEL, DataSpec
 GREEDY_LAYERS = 2
 LOSS_TOKENS = 0.125
 """Share of the tokens on which the option judges."""
-SIZES = {"tokens": (128, 256, 512, 1024), "layers": (2, 4, 8, 16), "width": (128, 256, 512, 1024)}
-"""Sizes of random models and texts on which growth is shown."""
+SIZES = {"blocks": (1, 2, 4, 8), "tokens": (512, 1024, 2048, 4096), "layers": (2, 4, 8, 16), "width": (128, 256, 512, 1024)}
+"""Four sizes of each, on which growth is shown: of the embedded model's text, and of random models."""
 
 
-def measure(*, quick: bool) -> Outcome:
-    """Time scoring on the embedded model and text."""
-    folder = resolve(EMBEDDED_MODEL)
-    model = load_model(folder)
-    blocks_NT = torch.from_numpy(build(DataSpec(), folder).calibration_NT[:2].astype(np.int64))
-    batch, removal = (blocks_NT[:1, :128], blocks_NT[:1, :64]) if quick else (blocks_NT, blocks_NT[:1, :256])
-    forward = interleaved(forwards(model, batch), 2 if quick else 9)
-    depth = interleaved(removals(model, removal), 1 if quick else 3)
-    greedy = interleaved(greedies(model, removal[:, :128]), 1)
-    resident = memory(model, batch, held=False)
-    bars = [
-        ("scoring / bare forward of the body", ratio(forward, "width and block importance", "bare forward"), "<= 1.05"),
-        ("scoring and covariances / bare forward", ratio(forward, "and covariances", "bare forward"), "<= 1.5"),
-        ("removal losses of all layers / naive loop", ratio(depth, "removal with prefix reuse", "naive removal"), "<= 0.45"),
-        (f"the same, judged on {LOSS_TOKENS:.0%} of the tokens", ratio(depth, "removal on some tokens", "naive removal"), "<= 0.45"),
-        (f"greedy removal of {GREEDY_LAYERS} layers / naive loop", ratio(greedy, "greedy removal", "naive greedy"), "<= 0.35"),
-        ("the same, lazily", ratio(greedy, "lazy greedy removal", "naive greedy"), "<= 0.35"),
-        ("largest deviation of time a token from linear", growth(model, blocks_NT[:1], quick), "<= 0.25"),
-        *((f"growth with {what}: exponent of the time", exponent(cases, 1 if quick else 5), limit) for what, cases, limit in growths()),
-        ("memory held over a bare forward's / (a layer's activations + accumulators)", memory(model, batch, held=True), "<= 1.2"),
-    ]
+@dataclass(frozen=True)
+class Bench:
+    """The embedded model and its text, and how much of everything is measured."""
+
+    quick: bool
+
+    @cached_property
+    def model(self) -> Any:
+        """The model, loaded once."""
+        return load_model(resolve(EMBEDDED_MODEL))
+
+    @cached_property
+    def batch(self) -> torch.Tensor:
+        """What is scored."""
+        blocks_NT = torch.from_numpy(build(DataSpec(), resolve(EMBEDDED_MODEL)).calibration_NT[:2].astype(np.int64))
+        return blocks_NT[:1, :128] if self.quick else blocks_NT
+
+    def removed(self, tokens: int) -> torch.Tensor:
+        """The start of it, on which layers are removed."""
+        return self.batch[:1, : 16 if self.quick else tokens]
+
+    def timed(
+        self, actions: dict[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = time.perf_counter, *, warm: bool = True
+    ) -> dict[str, list[float]]:
+        """Seconds of each action; a quick look times it once, and warms up only where that is cheap."""
+        return interleaved(actions, 1 if self.quick else repeats, clock, warm=warm or not self.quick)
+
+
+def against(seconds: dict[str, list[float]], to: str, bars: dict[str, tuple[str, str]]) -> Outcome:
+    """The outcome of a part whose bars are ratios to the same: name -> (what is measured, limit)."""
+    found = [Bar(name=name, value=ratio(seconds, of, to), limit=limit) for name, (of, limit) in bars.items()]
+    return Outcome(bars=found, rows=timing_rows(seconds))
+
+
+def forward_part(bench: Bench) -> Outcome:
+    """Statistics and covariances against a bare forward."""
+    return against(bench.timed(forwards(bench.model, bench.batch), 9), "bare forward", {
+        "scoring / bare forward of the body": ("width and block importance", "<= 1.05"),
+        "scoring and covariances / bare forward": ("and covariances", "<= 1.5"),
+    })  # fmt: skip
+
+
+def removal_part(bench: Bench) -> Outcome:
+    """Every layer removed in turn, against the naive loop."""
+    return against(bench.timed(removals(bench.model, bench.removed(256)), 3, warm=False), "naive removal", {
+        "removal losses of all layers / naive loop": ("removal with prefix reuse", "<= 0.45"),
+        f"the same, judged on {LOSS_TOKENS:.0%} of the tokens": ("removal on some tokens", "<= 0.45"),
+    })  # fmt: skip
+
+
+def greedy_part(bench: Bench) -> Outcome:
+    """Layers removed one after the other, against the naive loop."""
+    return against(bench.timed(greedies(bench.model, bench.removed(128)), 1, warm=False), "naive greedy", {
+        f"greedy removal of {GREEDY_LAYERS} layers / naive loop": ("greedy removal", "<= 0.35"),
+        "the same, lazily": ("lazy greedy removal", "<= 0.35"),
+    })  # fmt: skip
+
+
+def memory_part(bench: Bench) -> Outcome:
+    """What scoring adds to the peak, counted as held and as resident."""
+    held = memory(bench.model, bench.batch, held=True)
+    name = "memory held over a bare forward's / (a layer's activations + accumulators)"
+    resident = {} if bench.quick else {"memory, counted as resident": round(memory(bench.model, bench.batch, held=False), 2)}
+    return Outcome(settings=resident, bars=[Bar(name=name, value=held, limit="<= 1.2")])
+
+
+def blocks_part(bench: Bench) -> Outcome:
+    """The embedded model on more and more blocks: whether processor time a token stays the same."""
+    seconds = bench.timed(blocks(bench.model, bench.batch[:1, :128]), 5, time.process_time, warm=False)
+    rates = np.array([np.median(times) / size for size, times in zip(SIZES["blocks"], seconds.values(), strict=True)])
+    worst = float(np.abs(rates / np.median(rates) - 1).max())
     return Outcome(
-        settings={"model": "SmolLM2-135M", "scored tokens": batch.numel(), "removal tokens": removal.numel(), "threads": torch.get_num_threads(),
-                  "memory, counted as resident": round(resident, 2)},
-        bars=[Bar(name=name, value=value, limit=limit) for name, value, limit in bars],
-        rows=timing_rows(forward | depth | greedy),
-    )  # fmt: skip
+        bars=[Bar(name="largest deviation of time a token from linear", value=worst, limit="<= 0.25")], rows=timing_rows(seconds)
+    )
+
+
+def growth_part(bench: Bench) -> Outcome:
+    """Processor time of random models on four sizes of each dimension."""
+    outcome = Outcome()
+    for what, limit, cases in growths():
+        seconds = bench.timed({f"{what}: {size}": action for size, action in cases.items()}, 5, time.process_time)
+        power = exponent(list(cases), list(seconds.values()))
+        outcome.bars.append(Bar(name=f"growth with {what}, power of the time", value=power, limit=limit))
+        outcome.rows += timing_rows(seconds)
+    return outcome
+
+
+PARTS: dict[str, Callable[[Bench], Outcome]] = {
+    "forward": forward_part,
+    "removal": removal_part,
+    "greedy": greedy_part,
+    "memory": memory_part,
+    "blocks": blocks_part,
+    "growth": growth_part,
+}
+"""What can be measured by itself."""
+
+
+def measure(*, quick: bool, parts: Sequence[str] = tuple(PARTS)) -> Outcome:
+    """Time scoring on the embedded model and text, or some parts of that."""
+    bench = Bench(quick)
+    settings = {
+        "model": "SmolLM2-135M",
+        "scored tokens": bench.batch.numel(),
+        "threads": torch.get_num_threads(),
+        "parts": ", ".join(parts),
+    }
+    whole = Outcome(settings=settings)
+    for part in parts:
+        print(f"{part} ...", file=sys.stderr, flush=True)
+        outcome = PARTS[part](bench)
+        whole.settings |= outcome.settings
+        whole.bars += outcome.bars
+        whole.rows += outcome.rows
+    return whole
 
 
 def forwards(model: Any, batch: torch.Tensor) -> dict[str, Callable[[], Any]]:
@@ -69,11 +165,11 @@ def forwards(model: Any, batch: torch.Tensor) -> dict[str, Callable[[], Any]]:
         with torch.no_grad():
             body(model)(batch, use_cache=False)
 
-    def both() -> None:
-        with covariances.hooks(model, Batch(batch)):
-            width.feed(model, Batch(batch))
-
-    return {"bare forward": bare, "width and block importance": lambda: width.feed(model, Batch(batch)), "and covariances": both}
+    return {
+        "bare forward": bare,
+        "width and block importance": lambda: width.feed(model, Batch(batch)),
+        "and covariances": lambda: read(model, Batch(batch), [width, covariances]),
+    }
 
 
 def removals(model: Any, ids_BT: torch.Tensor) -> dict[str, Callable[[], Any]]:
@@ -159,31 +255,25 @@ def peak_bytes(task: tuple[bool, np.ndarray]) -> int:
     return 1024 * int(peak.split()[1]) - before
 
 
-def growth(model: Any, ids_BT: torch.Tensor, quick: bool) -> float:
-    """Scoring time a token over 1, 2, 4 and 8 blocks of equal length: largest share by which one differs from their median."""
-    config, block = model.config.to_dict(), ids_BT[:, :128]
-    sizes = (1, 2) if quick else (1, 2, 4, 8)
+def blocks(model: Any, block: torch.Tensor) -> dict[str, Callable[[], None]]:
+    """Scoring so many blocks of equal length, one a forward pass."""
+    config = model.config.to_dict()
 
-    def scored(blocks: int) -> Callable[[], None]:
-        def run() -> None:
-            accumulator = WidthAccumulator(config)
-            for _ in range(blocks):
-                accumulator.feed(model, Batch(block))
+    def scored(count: int) -> None:
+        accumulator = WidthAccumulator(config)
+        for _ in range(count):
+            accumulator.feed(model, Batch(block))
 
-        return run
-
-    seconds = interleaved({str(size): scored(size) for size in sizes}, 1 if quick else 5)
-    rates = [float(np.median(seconds[str(size)])) / size for size in sizes]
-    return max(abs(rate / float(np.median(rates)) - 1) for rate in rates)
+    return {f"{count} blocks": partial(scored, count) for count in SIZES["blocks"]}
 
 
-def growths() -> list[tuple[str, dict[int, Callable[[], None]], str]]:
-    """Scoring random models at four sizes of each dimension, and the exponent that is to be expected: weights grow with the width's square."""
-    narrow = [sized_model(layers=2, hidden=128)] * 4
+def growths() -> list[tuple[str, str, dict[int, Callable[[], None]]]]:
+    """Dimension, the power that is to be expected at most (weights grow with the width's square), and what is scored at each size."""
+    narrow = sized_model(layers=2, hidden=128)
     return [
-        ("tokens", {size: scoring(model, size) for size, model in zip(SIZES["tokens"], narrow, strict=True)}, "<= 1.1"),
-        ("layers", {size: scoring(sized_model(layers=size, hidden=128), 256) for size in SIZES["layers"]}, "<= 1.1"),
-        ("width", {size: scoring(sized_model(layers=2, hidden=size), 256) for size in SIZES["width"]}, "<= 2.1"),
+        ("tokens", "<= 1.1", {size: scoring(narrow, size) for size in SIZES["tokens"]}),
+        ("layers", "<= 1.1", {size: scoring(sized_model(layers=size, hidden=128), 256) for size in SIZES["layers"]}),
+        ("width", "<= 2.1", {size: scoring(sized_model(layers=2, hidden=size), 256) for size in SIZES["width"]}),
     ]
 
 
@@ -204,7 +294,20 @@ def scoring(model: Any, tokens: int) -> Callable[[], None]:
     return lambda: WidthAccumulator(config).feed(model, batch)
 
 
-def exponent(cases: dict[int, Callable[[], None]], repeats: int) -> float:
-    """Slope of log time over log size."""
-    seconds = interleaved({str(size): action for size, action in cases.items()}, repeats)
-    return float(np.polyfit(np.log(list(cases)), np.log([np.median(times) for times in seconds.values()]), 1)[0])
+def exponent(sizes: list[int], seconds: list[list[float]]) -> float:
+    """Slope of log time over log size: 1 is linear."""
+    return float(np.polyfit(np.log(sizes), np.log([np.median(times) for times in seconds]), 1)[0])
+
+
+def main() -> int:
+    """Measure the named parts."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scoring", description="Parts of the benchmark of scoring.")
+    parser.add_argument("parts", nargs="+", choices=PARTS)
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument("--quick", action="store_true", help="a first impression; judges nothing")
+    given = parser.parse_args()
+    return 0 if show("scoring", measure(quick=given.quick, parts=given.parts), as_json=given.json, quick=given.quick) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,7 +11,7 @@ import numpy as np
 
 from core.model.dims import Dims
 from core.score import store
-from core.score.passes import wanted
+from core.score.passes import forwarded, wanted
 from core.score.store import Scores
 from core.specs import DataSpec, ScoreSpec
 
@@ -33,7 +33,8 @@ def synthetic_scores(
     rng, keys = np.random.default_rng(seed), {}
     for item in wanted(spec):
         keys[item.name] = f"{key}-{item.name}"
-        store.save_pass(keys[item.name], PASSES[item.name](rng, dims, spec, noise) | {"seconds": np.array(4.0)})
+        seconds = {"seconds": np.array(4.0)} if item in forwarded(wanted(spec)) else {}
+        store.save_pass(keys[item.name], PASSES[item.name](rng, dims, spec, noise) | seconds)
     told = {
         "model": "synthetic", "model_fingerprint": "synthetic", "data": DataSpec().to_dict(), "score": spec.to_dict(), "blocks": 16,
         "tokens": 8192, "teacher_loss": 2.9 if spec.ppl_blocks else None, "created": time.time(), "seconds": 4.0 * len(keys),

@@ -18,8 +18,8 @@ TOGETHER = {
 
 APART = {
     "heads": {"5 %": Targets(num_attention_heads=6), "10 %": Targets(num_attention_heads=3)},
-    "neurons": {"10 %": Targets(intermediate_size=1280)},
-    "channels": {"10 %": Targets(hidden_size=522)},
+    "neurons": {"10 %": Targets(intermediate_size=1280), "20 %": Targets(intermediate_size=1024), "35 %": Targets(intermediate_size=624)},
+    "channels": {"10 %": Targets(hidden_size=522), "20 %": Targets(hidden_size=459), "35 %": Targets(hidden_size=378)},
 }
 """One axis at a time; heads cannot give more than 10 % while every key-value head keeps a query head, and at 10 % one of three is all
 that is left, so that half as much is cut too."""

@@ -27,6 +27,11 @@ IGNORED = -100
 """The target of a position that does not count."""
 
 
+def wide(values: Tensor) -> Tensor:
+    """In float32, or in float64 where the model itself is: sums must not be coarser than what they are made of."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def body(model: PreTrainedModel) -> nn.Module:
     """The decoder without its head; its output has ``.last_hidden_state`` ``[B, T, D]``, final norm applied."""
     return model.get_decoder()
@@ -74,29 +79,29 @@ def logits_in_chunks(hidden_ND: Tensor, weight_VD: Tensor, chunk: int | None = N
 
 @torch.no_grad()
 def log_partition(hidden_ND: Tensor, weight_VD: Tensor, tile: tuple[int, int] | None = None) -> Tensor:
-    """log of the sum over the vocabulary of exp(logit), ``[N]`` float32, no gradient.
+    """log of the sum over the vocabulary of exp(logit), ``[N]`` float32 (float64 if the weight is), no gradient.
 
     It is all of the vocabulary that a loss needs: a token's cross-entropy is this less its own logit. So logits are made a
     ``tile`` of (tokens, vocabulary) at a time, and summed up before they leave the processor's cache.
     """
     rows, columns = tile or (TILE if hidden_ND.device.type == "cpu" else WIDE_TILE)
-    partition_N = torch.full((len(hidden_ND),), -torch.inf, dtype=torch.float32, device=hidden_ND.device)
+    partition_N = wide(weight_VD.new_empty(0)).new_full((len(hidden_ND),), -torch.inf)
     buffer = weight_VD.new_empty(min(rows, len(hidden_ND)) * min(columns, len(weight_VD)))
     for some_ND, some_N in zip(hidden_ND.to(weight_VD.dtype).split(rows), partition_N.split(rows), strict=True):
         for part_VD in weight_VD.split(columns):
             logits_CV = buffer[: len(some_ND) * len(part_VD)].view(len(some_ND), len(part_VD))
             torch.mm(some_ND, part_VD.T, out=logits_CV)
-            torch.logaddexp(some_N, torch.logsumexp(logits_CV.float(), dim=1), out=some_N)
+            torch.logaddexp(some_N, torch.logsumexp(wide(logits_CV), dim=1), out=some_N)
     return partition_N
 
 
 @torch.no_grad()
 def token_losses(hidden_BTD: Tensor, weight_VD: Tensor, targets_BT: Tensor, tile: tuple[int, int] | None = None) -> Tensor:
-    """Cross-entropy in nats of predicting ``targets_BT[b, t]`` from ``hidden_BTD[b, t]``: ``[B, T]`` float32, no gradient.
+    """Cross-entropy in nats of predicting ``targets_BT[b, t]`` from ``hidden_BTD[b, t]``: ``[B, T]`` float32 (float64 if the weight is), no gradient.
 
     The caller aligns the two (hidden states of tokens 0..T-2, targets 1..T-1). A target of -100 gives 0.
     """
     hidden_ND, targets_N = hidden_BTD.flatten(0, 1), targets_BT.flatten()
-    own_N = (hidden_ND.to(weight_VD.dtype) * weight_VD[targets_N.clamp(min=0)]).sum(1, dtype=torch.float32)
-    losses_N = log_partition(hidden_ND, weight_VD, tile) - own_N
-    return torch.where(targets_N == IGNORED, 0.0, losses_N).view(targets_BT.shape)
+    partition_N = log_partition(hidden_ND, weight_VD, tile)
+    own_N = (hidden_ND.to(weight_VD.dtype) * weight_VD[targets_N.clamp(min=0)]).sum(1, dtype=partition_N.dtype)
+    return torch.where(targets_N == IGNORED, 0.0, partition_N - own_N).view(targets_BT.shape)

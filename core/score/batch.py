@@ -5,8 +5,11 @@ Packed blocks hold several documents. Transformers keeps them apart if the posit
 number of blocks. Padding is a document too, one that does not count; so it needs no mask either, on whichever side it stands.
 """
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -76,6 +79,31 @@ class Batch:
     def counting(self, values_BTC: Tensor) -> Tensor:
         """Those of the tokens that count, ``[N, C]``."""
         return values_BTC.flatten(0, 1) if self.counts is None else values_BTC[self.counts]
+
+
+class Reader(Protocol):
+    """Whoever takes in what runs through a model."""
+
+    def hooks(self, model: PreTrainedModel, batch: Batch) -> AbstractContextManager[None]:
+        """Take in what runs through the model, which is to be ``batch``, while the block lasts."""
+
+    def ran(self, batch: Batch) -> None:
+        """Called once the whole batch has run through."""
+
+
+def read(model: PreTrainedModel, batch: Batch, readers: Iterable[Reader]) -> None:
+    """Run a model's body over a batch once, with all readers hung in.
+
+    Raises:
+        UserError: an activation is not finite.
+    """
+    readers = list(readers)
+    with ExitStack() as hung, torch.no_grad():
+        for reader in readers:
+            hung.enter_context(reader.hooks(model, batch))
+        batch.states(model)
+    for reader in readers:
+        reader.ran(batch)
 
 
 def drawn(count: int, share: float, seed: int) -> Tensor:

@@ -14,7 +14,7 @@ Matrices are gathered in one pass and let go of; only the results are kept.
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,8 @@ from transformers import PreTrainedModel
 
 from core.errors import UserError
 from core.model.dims import Config, dims_of
-from core.score.batch import Batch
+from core.model.head import wide
+from core.score.batch import Batch, read
 from core.score.sites import COVARIED, covariance_bytes, modules_at, site_sizes, sites_of
 
 STRIPES = 8
@@ -46,16 +47,19 @@ class CovarianceAccumulator:
         """
         self.sites, self.dims, self.share, self.tokens, self.taken = sites_of(config), dims_of(config), share, 0, 0
         sizes = site_sizes(config, self.dims)
-        device = next(model.parameters()).device
-        check_memory(covariance_bytes(config), device)
-        self.sums = {site: torch.zeros(sizes[site][0], sizes[site][1], sizes[site][1], device=device) for site in COVARIED}
+        weight = next(model.parameters())
+        empty = wide(weight.new_empty(0))
+        check_memory(covariance_bytes(config, empty.itemsize), weight.device)
+        self.sums = {site: empty.new_zeros(sizes[site][0], sizes[site][1], sizes[site][1]) for site in COVARIED}
         self.energies: dict[str, list[list[Tensor]]] = {site: [[] for _ in range(sizes[site][0])] for site in COVARIED}
         """Squared length of what each place reads, token by token; only where not all tokens are taken in."""
 
     def feed(self, model: PreTrainedModel, batch: Batch) -> None:
         """Run the model's body over a batch of blocks and take its activations in."""
-        with self.hooks(model, batch), torch.no_grad():
-            batch.states(model)
+        read(model, batch, [self])
+
+    def ran(self, batch: Batch) -> None:
+        """Count a batch's tokens."""
         self.tokens += batch.tokens
         self.taken += batch.tokens if self.share == 1 else int(batch.drawn(self.share).sum())
 
@@ -98,7 +102,7 @@ class CovarianceAccumulator:
             acts_NC = batch.counting(acts_BTC) if drawn_BT is None else acts_BTC[drawn_BT]
             add_gram(self.sums[site][place], acts_NC)
             if drawn_BT is not None:
-                self.energies[site][place].append(torch.linalg.vecdot(acts_NC.float(), acts_NC.float()).cpu().double())
+                self.energies[site][place].append(torch.linalg.vecdot(wide(acts_NC), wide(acts_NC)).cpu().double())
 
         return hook
 
@@ -118,33 +122,28 @@ def check_memory(needed: int, device: torch.device) -> None:
 
 def add_gram(sum_CC: Tensor, acts_NC: Tensor) -> None:
     """Add a^T a to the upper triangle of ``sum_CC``, stripe by stripe; what is below the diagonal blocks is left out."""
-    acts_NC = acts_NC.float()
+    acts_NC = wide(acts_NC)
     width = max(64, -(-sum_CC.shape[0] // STRIPES))
     for start in range(0, sum_CC.shape[0], width):
         stop = min(start + width, sum_CC.shape[0])
         sum_CC[start:stop, start:].addmm_(acts_NC[:, start:stop].T, acts_NC[:, start:])
 
 
-def covariance_scores(
-    model: PreTrainedModel, config: Config, batches: Iterable[Batch], ridge: float, share: float = 1.0
-) -> dict[str, np.ndarray]:
-    """All criteria of this module.
+def covariance_scores(accumulator: CovarianceAccumulator, model: PreTrainedModel, ridge: float) -> dict[str, np.ndarray]:
+    """All criteria of this module, once everything has run through.
 
     Returns:
         ``leverage.AXIS``, ``obs.AXIS``, ``contribution.AXIS``, ``iterative.AXIS``: heads ``[L, H]``, neurons ``[L, F]``, channels ``[D]``.
         Sites of channels are summed after each was divided by the output's whole energy there, so that no layer outweighs the others.
-        Where a ``share`` of the tokens is taken also ``error.AXIS``, see ``CovarianceAccumulator.errors``.
+        Where a share of the tokens was taken also ``error.AXIS``, see ``CovarianceAccumulator.errors``.
     """
-    accumulator = CovarianceAccumulator(model, config, share)
-    for batch in batches:
-        accumulator.feed(model, batch)
     sites, width = accumulator.sites, accumulator.dims.head_dim
     parts = {
         "heads": [_scores_at(accumulator, model, "head_channels", i, (name,), ridge, width) for i, name in enumerate(sites.output_projections)],
         "neurons": [_scores_at(accumulator, model, "neurons", i, (name,), ridge, 1) for i, name in enumerate(sites.down_projections)],
     }  # fmt: skip
     found = {f"{name}.{axis}": np.stack([part[name] for part in of_axis]) for axis, of_axis in parts.items() for name in of_axis[0]}
-    errors = {"heads": "head_channels", "neurons": "neurons", "channels": "channels"} if share < 1 else {}
+    errors = {"heads": "head_channels", "neurons": "neurons", "channels": "channels"} if accumulator.share < 1 else {}
     found |= {f"error.{axis}": accumulator.errors(site) for axis, site in errors.items()}
     return found | _channel_scores(accumulator, model, ridge)
 
@@ -157,7 +156,7 @@ def _scores_at(
     amount, inverse_CC = _ridged_inverse(cov_CC, ridge)
     effect_GG = _pooled(cov_CC * gram_CC, width)
     return {
-        "leverage": (1 - amount * inverse_CC.diagonal()).view(-1, width).sum(1).numpy(),
+        "leverage": _leverage(amount, inverse_CC).view(-1, width).sum(1).numpy(),
         "obs": _surgeon(inverse_CC, gram_CC, width).numpy(),
         "contribution": effect_GG.diagonal().numpy(),
         "iterative": removal_places(effect_GG.numpy()),
@@ -174,7 +173,7 @@ def _channel_scores(accumulator: CovarianceAccumulator, model: nn.Module, ridge:
         energy = (cov_DD * gram_DD).sum().clamp_min(1e-30)
         amount, inverse_DD = _ridged_inverse(cov_DD, ridge)
         effect_DD += cov_DD * gram_DD / energy
-        sums["leverage"] += (1 - amount * inverse_DD.diagonal()).numpy()
+        sums["leverage"] += _leverage(amount, inverse_DD).numpy()
         sums["obs"] += (_surgeon(inverse_DD, gram_DD, 1) / energy).numpy()
     sums |= {"contribution": effect_DD.diagonal().numpy(), "iterative": removal_places(effect_DD.numpy())}
     return {f"{name}.channels": values for name, values in sums.items()}
@@ -199,6 +198,11 @@ def _ridged_inverse(cov_CC: Tensor, ridge: float) -> tuple[float, Tensor]:
             f"The covariances cannot be inverted with a ridge of {ridge:g}: too few tokens for it. Raise ridge (0.01 is usual), or score more text."
         )
     return amount, torch.cholesky_inverse(factor_CC)
+
+
+def _leverage(amount: float, inverse_CC: Tensor) -> Tensor:
+    """[C (C + ridge)^-1]_jj, which is 0 for a dead unit whatever is rounded."""
+    return (1 - amount * inverse_CC.diagonal()).clamp_min(0)
 
 
 def _pooled(effect_CC: Tensor, width: int) -> Tensor:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from core.model.head import head_weight, log_partition, logits_in_chunks, strips
+from core.model.head import head_weight, log_partition, logits_in_chunks, strips, wide
 from core.score.batch import Batch, drawn
 from core.score.sites import Sites, modules_at, sites_of
 
@@ -115,10 +115,10 @@ class Remover:
         """The uncut model's own loss; keeps what the others are compared with."""
         targets_N = self.batch.ids_BT[:, 1:][self.batch.predicts]
         self._target_ND, self._expected_ND = self.head_VD[targets_N], torch.empty_like(hidden_ND)
-        partition_N = torch.empty(len(hidden_ND), dtype=torch.float32, device=hidden_ND.device)
+        partition_N = wide(hidden_ND.new_empty(0)).new_empty(len(hidden_ND))
         for rows, logits_CV in logits_in_chunks(hidden_ND, self.head_VD):
-            partition_N[rows] = torch.cat([torch.logsumexp(logits_CV[strip].float(), dim=1) for strip in strips(logits_CV)])
-            self._expected_ND[rows] = (logits_CV.float() - partition_N[rows, None]).exp_().to(self.head_VD.dtype) @ self.head_VD
+            partition_N[rows] = torch.cat([torch.logsumexp(wide(logits_CV[strip]), dim=1) for strip in strips(logits_CV)])
+            self._expected_ND[rows] = (wide(logits_CV) - partition_N[rows, None]).exp_().to(self.head_VD.dtype) @ self.head_VD
         partition_N = partition_N.cpu().double()
         negative_entropy_N = _dot(hidden_ND, self._expected_ND) - partition_N
         losses_N, drawn_N = partition_N - _dot(hidden_ND, self._target_ND), self.drawn_N.cpu()
@@ -186,7 +186,7 @@ def angles_between(depths: list[Tensor]) -> Tensor:
     total = torch.zeros(len(depths), len(depths), dtype=torch.float64)
     tokens = 0
     for parts in zip(*(state_ND.split(64) for state_ND in depths), strict=True):
-        states_NSD = torch.stack(parts, dim=1).float()
+        states_NSD = wide(torch.stack(parts, dim=1))
         states_NSD = nn.functional.normalize(states_NSD, dim=-1)
         cosine_NSS = (states_NSD @ states_NSD.transpose(1, 2)).clamp(-1, 1)
         total += (cosine_NSS.arccos() / torch.pi).cpu().double().sum(0)

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from core.errors import UserError
 from core.model.dims import Config, dims_of
-from core.model.head import head_weight, log_partition, logits_in_chunks
+from core.model.head import head_weight, log_partition, logits_in_chunks, wide
 from core.score.batch import Batch
 from core.score.sites import modules_at, site_sizes, sites_of
 
@@ -109,7 +109,7 @@ def loss_gradient(hidden_BTD: Tensor, weight_VD: Tensor, batch: Batch) -> Tensor
     partition_N = log_partition(hidden_ND, weight_VD)
     found_ND = torch.empty_like(hidden_ND)
     for rows, logits_CV in logits_in_chunks(hidden_ND, weight_VD):
-        error_CV = (logits_CV.float() - partition_N[rows, None]).exp_()
+        error_CV = (wide(logits_CV) - partition_N[rows, None]).exp_()
         error_CV[torch.arange(len(error_CV)), targets_N[rows]] -= 1
         found_ND[rows] = error_CV.to(weight_VD.dtype) @ weight_VD
     gradient_BTD[:, :-1][batch.predicts] = found_ND

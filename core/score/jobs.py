@@ -10,15 +10,16 @@ from transformers import PreTrainedModel
 
 from core.errors import UserError
 from core.model.dims import Dims, dims_of
-from core.score.batch import Batch
-from core.score.covariances import covariance_scores
+from core.score.batch import Batch, Reader, read
+from core.score.covariances import CovarianceAccumulator, covariance_scores
 from core.score.depth import Damage, Remover, greedy_removal
 from core.score.gradients import gradient_sums
+from core.score.passes import PASSES
+from core.score.shelf import Arrays, Shelf
 from core.score.weights import weight_norms
 from core.score.width import SITES, WidthAccumulator
 from core.specs import ScoreSpec
 
-Arrays = dict[str, np.ndarray]
 Tick = Callable[..., None]
 """Called after each forward pass's worth of work, with figures worth telling; it is where a stop is heard."""
 
@@ -30,6 +31,7 @@ class Task:
     model: PreTrainedModel
     blocks_NT: np.ndarray
     spec: ScoreSpec
+    shelf: Shelf
     documents_NT: np.ndarray | None = None
     """Which document each token belongs to (``core.data.pack.Packed``); None if every block is one."""
 
@@ -80,30 +82,54 @@ class Job:
         Raises:
             UserError: it holds NaN or infinity, which would make a ranking that looks like one; the message names the array and the place.
         """
-        arrays = self.compute(task, unit, tick)
-        for name, values in arrays.items():
-            if not np.isfinite(values).all():
-                place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-                raise UserError(
-                    f"{name} is not finite at {place} of {values.shape}, so nothing can be ranked by it. Load the model in float32, or check its weights."
-                )
-        return arrays
+        return checked(self.compute(task, unit, tick))
 
     def join(self, parts: list[Arrays]) -> Arrays:
         """The pass's result from its units'."""
         return {name: np.stack([part[name] for part in parts]) for name in parts[0]} if self.stacked else parts[0]
 
 
+def checked(arrays: Arrays) -> Arrays:
+    """Return what was found.
+
+    Raises:
+        UserError: it holds NaN or infinity; the message names the array and the place.
+    """
+    for name, values in arrays.items():
+        if not np.isfinite(values).all():
+            place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+            raise UserError(
+                f"{name} is not finite at {place} of {values.shape}, so nothing can be ranked by it. Load the model in float32, or check its weights."
+            )
+    return arrays
+
+
+SEEN = {"activations": SITES, "pre_activations": ("gates",)}
+"""Passes that take statistics of activations, a shard a unit -> the sites that they look at."""
+
+
+def _read_shard(task: Task, name: str, shard: int, reader: Reader, tick: Tick, forwards: int = 1) -> None:
+    """Run the model over a shard once, for a pass' reader and for what the pass brings along.
+
+    Args:
+        forwards: what a block of it costs, about.
+    """
+    along = {other: WidthAccumulator(task.config, SEEN[other]) for other in PASSES[name].brings if task.shelf.lacks(other, shard)}
+    for batch in task.batches(task.shard(shard)):
+        read(task.model, batch, [reader, *along.values()])
+        tick(forwards * len(batch.ids_BT))
+    for other, accumulator in along.items():
+        task.shelf.put(other, shard, checked(accumulator.arrays()))
+
+
 def _weights(task: Task, _: int, tick: Tick) -> Arrays:
     return weight_norms(task.model, task.config)
 
 
-def _activations(sites: tuple[str, ...]) -> Callable[[Task, int, Tick], Arrays]:
+def _activations(name: str) -> Callable[[Task, int, Tick], Arrays]:
     def compute(task: Task, shard: int, tick: Tick) -> Arrays:
-        accumulator = WidthAccumulator(task.config, sites)
-        for batch in task.batches(task.shard(shard)):
-            accumulator.feed(task.model, batch)
-            tick(len(batch.ids_BT))
+        accumulator = WidthAccumulator(task.config, SEEN[name])
+        _read_shard(task, name, shard, accumulator, tick)
         return accumulator.arrays()
 
     return compute
@@ -119,12 +145,10 @@ def _gradients(task: Task, shard: int, tick: Tick) -> Arrays:
 
 
 def _covariances(task: Task, _: int, tick: Tick) -> Arrays:
-    def batches() -> Iterator[Batch]:
-        for batch in task.batches(range(len(task.blocks_NT))):
-            yield batch
-            tick(2 * len(batch.ids_BT))
-
-    return covariance_scores(task.model, task.config, batches(), task.spec.ridge, task.spec.covariance_tokens)
+    accumulator = CovarianceAccumulator(task.model, task.config, task.spec.covariance_tokens)
+    for shard in range(task.spec.shards):
+        _read_shard(task, "covariances", shard, accumulator, tick, forwards=2)
+    return covariance_scores(accumulator, task.model, task.spec.ridge)
 
 
 def _removal(task: Task, block: int, tick: Tick) -> Arrays:
@@ -190,10 +214,10 @@ def _blocks_a_shard(task: Task) -> int:
 
 JOBS = {
     "weights": Job(units=_one, ticks=lambda task: 1, compute=_weights, stacked=False),
-    "activations": Job(units=_shards, ticks=_blocks_a_shard, compute=_activations(SITES)),
-    "pre_activations": Job(units=_shards, ticks=_blocks_a_shard, compute=_activations(("gates",))),
-    "gradients": Job(units=_shards, ticks=lambda task: 3 * len(task.shard(0, task.spec.gradient_blocks)), compute=_gradients),
     "covariances": Job(units=_one, ticks=lambda task: 2 * len(task.blocks_NT), compute=_covariances, stacked=False),
+    "activations": Job(units=_shards, ticks=_blocks_a_shard, compute=_activations("activations")),
+    "pre_activations": Job(units=_shards, ticks=_blocks_a_shard, compute=_activations("pre_activations")),
+    "gradients": Job(units=_shards, ticks=lambda task: 3 * len(task.shard(0, task.spec.gradient_blocks)), compute=_gradients),
     "removal": Job(units=_judged, ticks=lambda task: task.dims.layers, compute=_removal),
     "windows": Job(units=_judged, ticks=lambda task: sum(max(task.dims.layers - n + 1, 0) for n in task.spec.windows), compute=_windows),
     "greedy": Job(

@@ -23,6 +23,8 @@ class Pass:
     """What to ask for to have it."""
     forwards: Callable[[ScoreSpec, int, int], float]
     """(settings, calibration blocks, layers) -> forward passes of one block that it takes, for estimates of its time."""
+    brings: tuple[str, ...] = ()
+    """Later passes over the same text that its own forward passes give too, as far as they are lacking."""
 
 
 TEXT = ("isolate_documents",)
@@ -48,7 +50,15 @@ PASSES = {
     item.name: item
     for item in (
         Pass(name="weights", title="Norms of the weights", settings=(), wanted=lambda _: True, advice="", forwards=lambda *_: 0.0),
-        Pass(name="activations", title="Activations", settings=(*TEXT, "shards"), wanted=lambda _: True, advice="", forwards=lambda spec, blocks, layers: blocks),
+        Pass(
+            name="covariances", title="Covariances", settings=(*TEXT, "ridge", "covariance_tokens"),
+            wanted=lambda spec: spec.covariances, advice="with covariances",
+            forwards=lambda spec, blocks, layers: 1.5 * blocks, brings=("activations", "pre_activations"),
+        ),
+        Pass(
+            name="activations", title="Activations", settings=(*TEXT, "shards"), wanted=lambda _: True, advice="",
+            forwards=lambda spec, blocks, layers: blocks, brings=("pre_activations",),
+        ),
         Pass(
             name="pre_activations", title="Neurons before their activation", settings=(*TEXT, "shards"),
             wanted=lambda spec: spec.pre_activation, advice="with pre_activation",
@@ -58,11 +68,6 @@ PASSES = {
             name="gradients", title="Gradients", settings=(*TEXT, "shards", "gradient_blocks"),
             wanted=lambda spec: spec.gradient_blocks > 0, advice="with gradient_blocks above 0",
             forwards=lambda spec, blocks, layers: 3.0 * spec.gradient_blocks,
-        ),
-        Pass(
-            name="covariances", title="Covariances", settings=(*TEXT, "ridge", "covariance_tokens"),
-            wanted=lambda spec: spec.covariances, advice="with covariances",
-            forwards=lambda spec, blocks, layers: 1.5 * blocks,
         ),
         Pass(
             name="removal", title="Loss without each layer", settings=(*TEXT, "ppl_blocks", "loss_tokens"),
@@ -81,12 +86,17 @@ PASSES = {
         ),
     )
 }  # fmt: skip
-"""In the order in which they are computed."""
+"""In the order in which they are computed: what brings others along stands before them."""
 
 
 def wanted(spec: ScoreSpec) -> list[Pass]:
     """The passes that a spec asks for."""
     return [item for item in PASSES.values() if item.wanted(spec)]
+
+
+def forwarded(todo: list[Pass]) -> list[Pass]:
+    """Those of some passes that run the model for themselves; the others are brought along."""
+    return [item for item in todo if not any(item.name in other.brings for other in todo)]
 
 
 def settings_of(item: Pass, spec: ScoreSpec) -> dict[str, object]:

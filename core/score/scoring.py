@@ -5,6 +5,8 @@ A finished unit is a file; whoever resumes takes it up, and a second process com
 """
 
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,18 +16,18 @@ from transformers import PreTrainedModel
 
 from core.data.blocks import Blocks
 from core.errors import UserError
-from core.files import read_arrays, replacing
+from core.files import read_arrays
 from core.model.checkpoint import check_map, full_config, load_model
 from core.model.device import pick
 from core.model.dims import dims_of
 from core.model.source import fingerprint
-from core.progress import Progress, Silent
-from core.score.jobs import JOBS, Arrays, Task, Tick
-from core.score.passes import Pass, wanted
+from core.progress import Progress
+from core.score.jobs import JOBS, Task, Tick
+from core.score.passes import Pass, forwarded, wanted
 from core.score.share import meet, mine, place
+from core.score.shelf import Arrays, Files, Memory
 from core.score.store import VERSION, Scores, find, load, pass_file, pass_key, save, save_pass, score_key
 from core.specs import ScoreSpec
-from core.workspace import room
 
 
 def score(folder: Path, blocks: Blocks, spec: ScoreSpec, progress: Progress, device: str = "auto", name: str = "") -> Scores:
@@ -47,7 +49,7 @@ def score(folder: Path, blocks: Blocks, spec: ScoreSpec, progress: Progress, dev
     if todo:
         model = load_model(folder, pick(device))
         check_map(model)
-        _compute_all(Task(model, blocks.calibration_NT, spec, blocks.calibration_documents_NT), todo, keys, progress)
+        _compute_all(model, blocks, spec, {item: keys[item.name] for item in todo}, progress)
     key = score_key(model_name, text, spec)
     if place()[0] == 0:
         passes = {item: read_arrays(pass_file(found), "Delete it and score again.") for item, found in keys.items()}
@@ -57,9 +59,7 @@ def score(folder: Path, blocks: Blocks, spec: ScoreSpec, progress: Progress, dev
     return load(key)
 
 
-def score_model(
-    model: PreTrainedModel, blocks_NT: np.ndarray, spec: ScoreSpec, progress: Progress | None = None, documents_NT: np.ndarray | None = None
-) -> Scores:
+def score_model(model: PreTrainedModel, blocks_NT: np.ndarray, spec: ScoreSpec, *, documents_NT: np.ndarray | None = None) -> Scores:
     """Score a loaded model in memory; nothing is stored.
 
     Args:
@@ -69,10 +69,14 @@ def score_model(
         UserError: see ``score``.
     """
     check_blocks(blocks_NT, spec)
-    task, done, tick = Task(model, blocks_NT, spec, documents_NT), {}, _ticker(progress or Silent(), 0, {})
+    shelf, done = Memory([item.name for item in wanted(spec)]), {}
+    task = Task(model, blocks_NT, spec, shelf, documents_NT)
     for item in wanted(spec):
         job = JOBS[item.name]
-        done[item.name] = job.join([job.measure(task, unit, tick) for unit in range(job.units(task))])
+        for unit in range(job.units(task)):
+            if shelf.lacks(item.name, unit):
+                shelf.put(item.name, unit, job.measure(task, unit, unheard))
+        done[item.name] = job.join(shelf.take(item.name, job.units(task)))
     meta = {"passes": {name: "" for name in done}, "dims": asdict(task.dims), "version": VERSION, **_about(done, blocks_NT, spec)}
     return Scores(Path("memory"), meta, _opened=done)
 
@@ -100,23 +104,26 @@ def _about(passes: dict[str, Arrays], blocks_NT: np.ndarray, spec: ScoreSpec) ->
     }  # fmt: skip
 
 
-def _compute_all(task: Task, todo: list[Pass], keys: dict[str, str], progress: Progress) -> None:
-    """Compute passes and store each."""
-    total = sum(JOBS[item.name].ticks(task) * len(mine(JOBS[item.name].units(task))) for item in todo)
-    counter = {"done": 0}
-    for item in todo:
+def _compute_all(model: PreTrainedModel, blocks: Blocks, spec: ScoreSpec, todo: Mapping[Pass, str], progress: Progress) -> None:
+    """Compute passes and store each under its key."""
+    shelf = Files({item.name: key for item, key in todo.items()})
+    task = Task(model, blocks.calibration_NT, spec, shelf, blocks.calibration_documents_NT)
+    alone = forwarded(list(todo))
+    bar = Bar(progress, total=sum(JOBS[item.name].ticks(task) * len(mine(JOBS[item.name].units(task))) for item in alone))
+    for item, key in todo.items():
         job, began = JOBS[item.name], time.monotonic()
         units = job.units(task)
         for unit in mine(units):
-            _compute_unit(task, item, unit, _part(keys[item.name], unit), counter, total, progress)
+            with bar.unit(item.title, job.ticks(task) if item in alone else 0) as tick:
+                if shelf.lacks(item.name, unit):
+                    shelf.put(item.name, unit, job.measure(task, unit, tick))
         meet()
         if place()[0] == 0:
-            parts = [_part(keys[item.name], unit) for unit in range(units)]
-            arrays = job.join([read_arrays(part, "Delete it and score again.") for part in parts])
-            save_pass(keys[item.name], arrays | {"seconds": np.array(time.monotonic() - began)})
+            arrays = job.join(shelf.take(item.name, units))
+            seconds = {"seconds": np.array(time.monotonic() - began)} if item in alone else {}
+            save_pass(key, arrays | seconds)
             tell_errors(item, arrays, progress)
-            for part in parts:
-                part.unlink(missing_ok=True)  # two runs may have computed the same
+            shelf.clear(item.name, units)
         meet()
 
 
@@ -134,28 +141,26 @@ def tell_errors(item: Pass, arrays: Arrays, progress: Progress) -> None:
         )
 
 
-def _compute_unit(task: Task, item: Pass, unit: int, part: Path, counter: dict[str, int], total: int, progress: Progress) -> None:
-    """Compute one unit, unless it was computed before, and keep it."""
-    job = JOBS[item.name]
-    end = counter["done"] + job.ticks(task)
-    if not part.exists():
-        arrays = job.measure(task, unit, _ticker(progress, total, counter, part=item.title.lower()))
-        with replacing(part) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-    counter["done"] = end
-    progress.step("score", end, total, part=item.title.lower())
+def unheard(*_: Any, **__: Any) -> None:
+    """A tick that nobody waits for."""
 
 
-def _ticker(progress: Progress, total: int, counter: dict[str, int], **told: Any) -> Tick:
-    """What a unit calls after each forward pass: moves the bar, and is where a stop is heard."""
+class Bar:
+    """Moves the progress bar, tick by tick; it never goes back, and is at its end after the last unit."""
 
-    def tick(count: int = 1, **metrics: Any) -> None:
-        if total:
-            counter["done"] = min(counter["done"] + count, total - 1)
-            progress.step("score", counter["done"], total, **told, **metrics)
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
 
-    return tick
+    @contextmanager
+    def unit(self, title: str, ticks: int) -> Iterator[Tick]:
+        """Give the tick of a unit, which is where a stop is heard; a unit of no ticks was computed with another."""
+        end = self.done + ticks
 
+        def tick(count: int = 1, **metrics: Any) -> None:
+            self.done = min(self.done + count, self.total - 1)
+            self.progress.step("score", self.done, self.total, part=title.lower(), **metrics)
 
-def _part(key: str, unit: int) -> Path:
-    return room("partial") / f"{key}-{unit}.npz"
+        yield tick
+        if ticks:
+            self.done = end
+            self.progress.step("score", end, self.total, part=title.lower())

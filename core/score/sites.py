@@ -103,7 +103,7 @@ def site_sizes(config: Config, dims: Dims) -> dict[str, tuple[int, int]]:
     }  # fmt: skip
 
 
-def covariance_bytes(config: Config) -> int:
-    """Memory of the covariances of a model: a square of float32 at every place."""
+def covariance_bytes(config: Config, number_bytes: int = 4) -> int:
+    """Memory of the covariances of a model: a square at every place, of float32 unless the model is float64."""
     sizes = site_sizes(config, dims_of(config))
-    return 4 * sum(places * units**2 for places, units in (sizes[site] for site in COVARIED))
+    return number_bytes * sum(places * units**2 for places, units in (sizes[site] for site in COVARIED))

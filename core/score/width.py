@@ -22,8 +22,9 @@ from transformers import PreTrainedModel
 
 from core.errors import UserError
 from core.model.dims import Config, Dims, dims_of
+from core.model.head import wide
 from core.score.aggregate import STATISTICS, merge
-from core.score.batch import Batch
+from core.score.batch import Batch, read
 from core.score.sites import Sites, modules_at, site_sizes, sites_of
 from core.score.statistics import TokenStatistics
 
@@ -55,10 +56,10 @@ class WidthAccumulator:
         Raises:
             UserError: an activation is not finite.
         """
-        self._batch.clear()
-        self._keep_BT = batch.counts
-        with self._hooks(model), torch.no_grad():
-            batch.states(model)
+        read(model, batch, [self])
+
+    def ran(self, batch: Batch) -> None:
+        """Merge what the hooks found in a batch into the moments."""
         before, seen = self.count, len(batch.ids_BT)
         for site, moments in self.moments.items():
             stats_SBC = np.stack([self._batch[site, place] for place in range(moments.shape[2])], axis=2)
@@ -74,8 +75,10 @@ class WidthAccumulator:
         return {**self.moments, "distance": self.distance_L / max(self.count, 1), "count": np.array(self.count)}
 
     @contextlib.contextmanager
-    def _hooks(self, model: nn.Module) -> Iterator[None]:
+    def hooks(self, model: nn.Module, batch: Batch) -> Iterator[None]:
         """Hang the hooks in, and take every one out again."""
+        self._batch.clear()
+        self._keep_BT = batch.counts
         handles = [handle for site in self.moments for handle in HANGERS[site](self, model)]
         if "channels" in self.moments:
             for i, layer in enumerate(modules_at(model, self.sites.layers)):
@@ -100,20 +103,20 @@ class WidthAccumulator:
 
     def norms_of(self, joined_BTQ: Tensor) -> Tensor:
         """Norm of each head's output, ``[B, T, H]``."""
-        return torch.linalg.vector_norm(joined_BTQ.unflatten(-1, (self.dims.heads, self.dims.head_dim)).float(), dim=-1)
+        return torch.linalg.vector_norm(wide(joined_BTQ).unflatten(-1, (self.dims.heads, self.dims.head_dim)), dim=-1)
 
     def _layer_in(self, _: nn.Module, args: tuple[Tensor, ...]) -> None:
         """Remember the residual stream and its norm; they are there already after the layer before."""
         if self._state is None or self._state[0] is not args[0]:
-            self._state = (args[0], torch.linalg.vector_norm(args[0].float(), dim=-1))
+            self._state = (args[0], torch.linalg.vector_norm(wide(args[0]), dim=-1))
 
     def _layer_out(self, i: int) -> Hook:
         def hook(_: nn.Module, args: Any, output: Any) -> None:
             out_BTD = output[0] if isinstance(output, tuple) else output
             assert self._state is not None
-            (in_BTD, in_norm_BT), out_norm_BT = self._state, torch.linalg.vector_norm(out_BTD.float(), dim=-1)
+            (in_BTD, in_norm_BT), out_norm_BT = self._state, torch.linalg.vector_norm(wide(out_BTD), dim=-1)
             norms_BT = (in_norm_BT.cpu().double() * out_norm_BT.cpu().double()).clamp_min(1e-60)  # an embedding may be zero
-            cosine_BT = torch.linalg.vecdot(in_BTD.float(), out_BTD.float()).cpu().double() / norms_BT
+            cosine_BT = torch.linalg.vecdot(wide(in_BTD), wide(out_BTD)).cpu().double() / norms_BT
             self._state = (out_BTD, out_norm_BT)
             self._batch["layers", i] = self._mean_over_tokens(1 - cosine_BT).numpy()
 

@@ -17,17 +17,8 @@ from tests.score.oracles import ORACLES
 from tests.score.world import KINDS, world
 from tests.tiny import random_blocks, tiny_model
 
-TOLERANCES = {
-    "activation": 5e-6,  # heads' norms are float32, and a variance between blocks is a small difference of such
-    "taylor": 5e-6,  # the loss's softmax is float32
-    "fisher": 5e-6,
-    "leverage": 2e-5,  # covariances are summed in float32, and inverting them magnifies that by up to 1 / ridge
-    "obs": 2e-5,
-    "kl": 2e-6,
-}
-"""Relative, by criterion, where float32 inside the engine allows no 1e-6."""
-ROUNDING = {"ppl": 1e-6, "window": 1e-6}
-"""Absolute, in nats: differences of losses whose log-sums over the vocabulary are float32."""
+EXACT = 1e-6
+"""Relative, of a float64 model: the engine sums in float64 what comes in float64."""
 
 
 def ranking(axis: str, name: str, **settings: object) -> RankSpec:
@@ -58,7 +49,7 @@ def test_importance_equals_the_literal_formula(packed: bool, kind: str, axis: st
             found, expected = here.scores.importance(axis, rank, removed), ORACLES[axis, name](here, axis, rank, removed)
             assert found.dtype == np.float64
             told = f"{rank.batch} {rank.sequence} {removed}"
-            np.testing.assert_allclose(found, expected, rtol=TOLERANCES.get(name, 1e-6), atol=ROUNDING.get(name, 0), err_msg=told)
+            np.testing.assert_allclose(found, expected, rtol=EXACT, err_msg=told)
 
 
 @pytest.mark.parametrize(("axis", "name"), CRITERIA, ids=lambda part: part)

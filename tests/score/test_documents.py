@@ -30,7 +30,7 @@ def assert_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], 
     assert found.keys() == expected.keys()
     for name in expected:
         if name.split()[1] not in but:
-            np.testing.assert_allclose(found[name], expected[name], rtol=3e-5, atol=2e-6, err_msg=name)
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -29,7 +29,7 @@ def test_gate_gradients_are_those_of_gates_written_into_the_weights(kind: str) -
     for axis in ("heads", "neurons", "channels"):
         expected = gate_derivatives(here, axis)
         values = found[axis][:, 0] if axis == "channels" else found[axis]
-        np.testing.assert_allclose(values, expected, rtol=5e-6, atol=1e-6 * np.abs(expected).max(), err_msg=axis)  # the softmax is float32
+        np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-9 * np.abs(expected).max(), err_msg=axis)
 
 
 @pytest.mark.parametrize(

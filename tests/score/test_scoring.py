@@ -13,9 +13,10 @@ from core.errors import UserError
 from core.model.checkpoint import load_model
 from core.progress import Stopped
 from core.score import scoring
-from core.score.jobs import JOBS, Arrays, Job, Task, Tick
-from core.score.passes import PASSES, wanted
+from core.score.jobs import JOBS, Task
+from core.score.passes import PASSES, forwarded, wanted
 from core.score.scoring import score_model
+from core.score.shelf import Arrays, Files, Memory
 from core.score.store import pass_file
 from core.specs import RankSpec, ScoreSpec
 from core.workspace import room
@@ -39,20 +40,21 @@ def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, explode: tuple[str, ...] = ()) -> list[tuple[str, int]]:
-    """Keep (pass, unit) of everything that is computed to its end; some must not be."""
+    """Keep (pass, unit) of everything that is computed to its end, by itself or along with another; some must not be."""
     done: list[tuple[str, int]] = []
+    put = Files.put
 
-    def watched(name: str, job: Job) -> Job:
-        def compute(task: Task, unit: int, tick: Tick) -> Arrays:
-            assert name not in explode, f"{name} is there already"
-            arrays = job.compute(task, unit, tick)
-            done.append((name, unit))
-            return arrays
+    def kept(self: Files, name: str, unit: int, arrays: Arrays) -> None:
+        assert name not in explode, f"{name} is there already"
+        put(self, name, unit, arrays)
+        done.append((name, unit))
 
-        return dataclasses.replace(job, compute=compute)
+    def refused(*_: Any) -> Arrays:
+        pytest.fail("it is there already")
 
-    for name, job in list(JOBS.items()):
-        monkeypatch.setitem(JOBS, name, watched(name, job))
+    monkeypatch.setattr(Files, "put", kept)
+    for name in explode:
+        monkeypatch.setitem(JOBS, name, dataclasses.replace(JOBS[name], compute=refused))
     return done
 
 
@@ -92,7 +94,7 @@ def test_scoring_ends_however_often_it_is_stopped(
     done, stops = watch(monkeypatch), 0
     while True:
         try:
-            found = scored(model, progress=Watching(stop_at=13))
+            found = scored(model, progress=Watching(stop_at=9))
             break
         except Stopped:
             stops += 1
@@ -137,6 +139,47 @@ def test_asking_for_more_later_computes_only_what_is_missing(
     assert {name for name, _ in done} == set(PASSES) - {"weights", "activations", "gradients"}
     assert bits(everything) == undisturbed[0]
     assert everything.meta["passes"]["activations"] == before.meta["passes"]["activations"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "brought"),
+    [
+        ({"covariances": True, "pre_activation": True}, {"activations", "pre_activations"}), ({"covariances": True}, {"activations"}),
+        ({"pre_activation": True}, {"pre_activations"}), ({}, set()),
+    ],
+)  # fmt: skip
+def test_all_that_looks_at_activations_is_made_of_one_forward_pass(asked: dict[str, bool], brought: set[str]) -> None:
+    spec = ScoreSpec(shards=3, ppl_blocks=0, batch_size=2, **asked)
+    assert {item.name for item in wanted(spec)} - {item.name for item in forwarded(wanted(spec))} == brought
+    model, blocks, seen = tiny_model(num_hidden_layers=3), random_blocks(5, 19), []
+    hook = model.model.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    together = score_model(model, blocks, spec)
+    hook.remove()
+    assert seen == [2, 2, 1], "every block once"
+    alone = Task(model, blocks, spec, Memory([]))
+    for name in together.meta["passes"]:
+        job, found = JOBS[name], together.arrays(name)
+        apart = job.join([job.measure(alone, unit, lambda *_: None) for unit in range(job.units(alone))])
+        assert found.keys() == apart.keys()
+        assert all(found[key].tobytes() == values.tobytes() for key, values in apart.items()), f"{name}, bit for bit"
+
+
+def test_what_a_stop_left_of_the_passes_that_are_brought_along_is_not_made_again(
+    model: Path, undisturbed: tuple[dict[str, bytes], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = watch(monkeypatch)
+    with pytest.raises(Stopped):
+        scored(model, progress=Watching(stop_at=4))  # in the last of three shards of the covariances
+    assert [unit for unit in done if unit[0] == "activations"] == [("activations", 0), ("activations", 1)]
+    assert ("covariances", 0) not in done
+    assert bits(scored(model)) == undisturbed[0]
+    assert len(done) == len(set(done))
+
+
+def test_only_passes_that_ran_the_model_say_how_long_they_took(model: Path) -> None:
+    found = scored(model)
+    assert {name for name in PASSES if "seconds" not in found.arrays(name)} == {"activations", "pre_activations"}
+    assert "seconds" in scored(model, ScoreSpec(shards=2, ppl_blocks=0)).arrays("activations")
 
 
 def test_a_pass_that_is_gone_is_made_again_and_no_other(

@@ -168,7 +168,7 @@ def test_permuting_neurons_permutes_their_scores_and_nothing_else() -> None:
         expected = before.importance(axis, rank, 2)
         if axis == "neurons":
             expected[2] = expected[2, order.numpy()]
-        np.testing.assert_allclose(after.importance(axis, rank, 2), expected, rtol=2e-5, err_msg=f"{axis} {name}")
+        np.testing.assert_allclose(after.importance(axis, rank, 2), expected, rtol=1e-6, err_msg=f"{axis} {name}")
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:
@@ -187,15 +187,16 @@ def assert_same_bits(one: Scores, other: Scores) -> None:
             assert values.tobytes() == second[name].tobytes(), f"{item} {name}"
 
 
-def test_a_bfloat16_model_scores_about_as_the_exact_one_does() -> None:
+@pytest.mark.parametrize(("dtype", "alike"), [(torch.float32, 1 - 1e-6), (torch.bfloat16, 0.97)])
+def test_a_rounded_model_scores_about_as_the_exact_one_does(dtype: torch.dtype, alike: float) -> None:
     spec = ScoreSpec(shards=1, ppl_blocks=2, gradient_blocks=4, covariances=True, pre_activation=True, windows=(2,))
     blocks = random_blocks(4, 19)
-    exact, rounded = (score_model(model, blocks, spec) for model in (tiny_model().double(), tiny_model().bfloat16()))
+    exact, rounded = (score_model(model, blocks, spec) for model in (tiny_model().double(), tiny_model().to(dtype)))
     for axis, name in offered(exact):
         rank = RankSpec().by(axis, name)
         expected, found = (scores.importance(axis, rank, 2).ravel() for scores in (exact, rounded))
         assert np.isfinite(found).all()
-        assert np.corrcoef(expected, found)[0, 1] > 0.97, f"{axis} {name}"
+        assert np.corrcoef(expected, found)[0, 1] > alike, f"{axis} {name}"
 
 
 def test_a_massive_token_does_not_drown_the_others_in_the_scores_of_a_model() -> None:

@@ -1,7 +1,7 @@
 """A tiny model in float64, every activation of it held whole, and what the engine says of it.
 
-The engine reduces activations in float32 (sums of pieces and what is kept are float64), whatever the model's dtype. Both
-sides run the same float64 model here, normalisations included, so nothing but that reduction stands between them.
+Both sides run the same float64 model, normalisations included, and the engine never sums more coarsely than a model computes; so
+they have to say the same to 1e-6. What float32 and bfloat16 do to scores is measured apart (``test_width``).
 """
 
 import contextlib
