@@ -32,7 +32,7 @@ function shares(kept) {
 }
 
 // Where the marks lie: columns of `step` pixels; a removed layer, and a head that goes, is an outline only.
-function marks({ layers, heads, ffn, hidden, ticks }, width) {
+function marks({ layers, heads, ffn, hidden }, width) {
   const step = (width - LEFT - RIGHT) / layers.length, wide = 0.86 * step, many = heads[0].length, row = LOW / many;
   const side = Math.max(1, Math.min(8, 0.8 * row, wide)), top = TALL + GAP;
   const middle = (layer) => LEFT + (layer + 0.5) * step;
@@ -45,13 +45,14 @@ function marks({ layers, heads, ffn, hidden, ticks }, width) {
   const labels = [
     label(LEFT - 8, 10, ffn[1], "end"), label(LEFT - 8, TALL, 0, "end"), label(14, TALL / 2, "FFN neurons", "middle", true),
     label(LEFT - 8, top + row / 2 + 4, 0, "end"), label(LEFT - 8, top + LOW - row / 2 + 5, many - 1, "end"), label(14, top + LOW / 2, "heads", "middle", true),
-    ...ticks.map((layer) => label(middle(layer), top + LOW + 18, layer, "middle")), label(LEFT + (width - LEFT - RIGHT) / 2, top + LOW + FOOT - 6, "layer", "middle"),
+    ...all.filter((layer) => layer % Math.ceil(22 / step) === 0).map((layer) => label(middle(layer), top + LOW + 18, layer, "middle")), label(LEFT + (width - LEFT - RIGHT) / 2, top + LOW + FOOT - 6, "layer", "middle"),
   ];
   return `<path class="after" d="${after.concat(each("1").map(([layer, index]) => head(layer, index, 0))).join("")}"/><path class="before" d="${before.join("")}"/>${labels.join("")}`;
 }
 
 function draw(svg, strip) {
   const width = svg.clientWidth, high = TALL + GAP + LOW + FOOT;
+  if (!width) return; // not laid out yet; the observer tells when it is
   svg.setAttribute("viewBox", `0 0 ${width} ${high}`);
   svg.style.height = `${high}px`;
   svg.innerHTML = marks(strip, width); // numbers only
@@ -98,7 +99,7 @@ export default function ({ data, parentElement }) {
   tabulate(board, data.table);
   svg.onmousemove = (event) => point(board, svg, tip, event);
   svg.onmouseleave = () => (tip.hidden = true);
-  board.watch ??= new ResizeObserver(() => svg.clientWidth && draw(svg, board.strip));
+  board.watch ??= new ResizeObserver(() => draw(svg, board.strip));
   board.watch.observe(svg);
   return () => board.watch.disconnect();
 }

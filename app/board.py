@@ -26,7 +26,7 @@ def board(before: Cost, after: Cost, context: int, kept: Mapping[str, float] | N
         kept: axis -> part of the importance that stays; None if that is not known.
     """
     shares = [{"name": AXES[axis], "part": min(kept[axis], 1.0), "said": percent(kept[axis])} for axis in AXES] if kept else None
-    drawn = {name: getattr(strip, name) for name in ("layers", "heads", "ffn", "hidden", "ticks")}
+    drawn = {name: getattr(strip, name) for name in ("layers", "heads", "ffn", "hidden")}
     table = {"columns": list(strip.table), "rows": strip.table.astype(str).to_numpy().tolist()}
     basis = f"FLOPs of a forward pass, with attention over {context} earlier tokens. KV cache: keys and values of all layers, 16 bit."
     data = {

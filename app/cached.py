@@ -217,7 +217,7 @@ class Remembered:
 
 
 def importance(scores: Scores, axis: str, rank: RankSpec, removed: int) -> np.ndarray:
-    """Importance of an axis' units; see ``Scores.importance``. All who ask get the same array, and nobody writes to it.
+    """Importance of an axis' units; see ``Scores.importance``. All who ask get the same array, and nobody can write to it.
 
     Raises:
         UserError: the criterion does not exist, or was not measured.
@@ -228,7 +228,14 @@ def importance(scores: Scores, axis: str, rank: RankSpec, removed: int) -> np.nd
 # Not Streamlit's cache, here and for plans: its keys and copies would take a slider's move longer than the answer itself.
 @lru_cache(maxsize=16)
 def _importance(known: Remembered, axis: str, rank: RankSpec, removed: int) -> np.ndarray:
-    return known.scores.importance(axis, rank, removed)
+    return _shared(known.scores.importance(axis, rank, removed))
+
+
+def _shared(array: np.ndarray) -> np.ndarray:
+    """The same numbers, which nobody can write to."""
+    array = array.view()
+    array.flags.writeable = False
+    return array
 
 
 def confidence(scores: Scores, axis: str, rank: RankSpec, removed: int) -> Confidence | None:
@@ -306,7 +313,7 @@ def masks(scores: Scores, draft: Draft) -> dict[str, np.ndarray]:
 
 @lru_cache(maxsize=16)
 def _masks(known: Remembered, model: str, targets: Targets, rank: RankSpec, pins: Pins) -> dict[str, np.ndarray]:
-    return keep_masks(_plan(known, model, targets, rank, pins))
+    return {axis: _shared(mask) for axis, mask in keep_masks(_plan(known, model, targets, rank, pins)).items()}
 
 
 def shares(scores: Scores, draft: Draft) -> dict[str, float]:

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from core.model.dims import Dims
-from core.report.picture import ticks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +20,6 @@ class Strip:
     """Neurons of a layer that stays, and of one before the cut."""
     hidden: tuple[int, int]
     """The same of channels."""
-    ticks: list[int]
-    """Layers that are numbered."""
     alt: str
     """What it shows and what follows from it, for a screen reader."""
     table: pd.DataFrame
@@ -43,7 +40,7 @@ def architecture_strip(before: Dims, after: Dims, kept_L: np.ndarray | None = No
         heads_LH = kept_L[:, None] & (np.arange(before.heads) < after.heads)[None]
     return Strip(
         layers=kept_L.tolist(), heads=["".join(map(str, row)) for row in heads_LH.astype(int)], ffn=(after.ffn, before.ffn),
-        hidden=(after.hidden, before.hidden), ticks=ticks(before.layers, 32),
+        hidden=(after.hidden, before.hidden),
         alt=_said(before, after, kept_L), table=_table(before, after, kept_L, heads_LH),
     )  # fmt: skip
 

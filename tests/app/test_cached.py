@@ -14,7 +14,7 @@ from core.model.dims import dims_of
 from core.model.source import fingerprint
 from core.score import store
 from core.score.passes import PASSES
-from core.specs import DataSpec, RankSpec, ScoreSpec, TextSpec
+from core.specs import DataSpec, RankSpec, ScoreSpec, Targets, TextSpec
 from tests.app.ready import DIMS, make_model, make_scores
 from tests.synthetic_scores import synthetic_scores
 from tests.tiny import save_tiny, tiny_config
@@ -101,3 +101,13 @@ def test_confidence_that_cannot_be_told_is_none() -> None:
     assert cached.confidence(scores, "heads", RankSpec(heads="magnitude"), 1) is None
     assert cached.confidence(scores, "layers", RankSpec(depth="ppl"), 1) is None
     assert cached.confidence(scores, "layers", RankSpec(), 1) is not None
+
+
+def test_what_all_sessions_share_cannot_be_written_to(tmp_path: Path) -> None:
+    draft = Draft(model=str(make_model(tmp_path / "small")), targets=Targets(num_hidden_layers=3))
+    scores = make_scores(Path(draft.model), draft)
+    with pytest.raises(ValueError, match="read-only"):
+        cached.masks(scores, draft)["layers"][0] = False
+    with pytest.raises(ValueError, match="read-only"):
+        cached.importance(scores, "neurons", draft.rank, 1)[0] = 0
+    assert cached.masks(scores, draft)["layers"].sum() == 3
