@@ -78,8 +78,9 @@ def _repair() -> RepairSpec:
     if method == "none":
         return RepairSpec(method=method)
     blocks = st.number_input(
-        "Blocks to fit on", min_value=1, value=RepairSpec().blocks, key="w_repair_blocks", persist_state="session", help=REPAIR_BLOCKS_HELP
-    )
+        "Blocks the repair fits on", min_value=1, value=RepairSpec().blocks, key="w_repair_blocks", persist_state="session", width=240,
+        help=REPAIR_BLOCKS_HELP,
+    )  # fmt: skip
     return RepairSpec(method=method, blocks=blocks)
 
 
