@@ -37,11 +37,11 @@ WAIT_MS = 60_000
 DRAWN = "[...document.querySelectorAll('.coppice-chart')].every((chart) => chart.getAttribute('aria-busy') === 'false')"
 """Whether every chart on the page is drawn as its data say."""
 SAID = """() => [
-  document.querySelector('.coppice-board dl').innerText,
+  document.querySelector('.coppice-board dl').textContent,
   document.querySelector('.coppice-strip').ariaLabel + document.querySelector('.coppice-strip .after').getAttribute('d'),
-  [...document.querySelectorAll('[data-testid=stSidebar] [data-testid=stMarkdown]')].find((one) => /→|nothing cut/.test(one.innerText)).innerText,
+  [...document.querySelectorAll('[data-testid=stSidebar] [data-testid=stMarkdown]')].find((one) => /→|nothing cut/.test(one.textContent)).textContent,
 ]"""
-"""What must follow a slider: the board's numbers, the picture of the layers, and the strip beside the page."""
+"""What must follow a slider: the board's numbers, the picture of the layers, and the strip beside the page (``innerText`` would lay it out at each look)."""
 FOLLOWED = f"(old) => ({SAID})().every((said, i) => said !== old[i])"
 
 Times = dict[str, list[float]]
@@ -161,7 +161,7 @@ def _criteria(page: Page, address: str, draft: Draft, repeats: int) -> list[floa
         page.get_by_role("combobox", name="The draft ranks heads by").click()
         option = page.get_by_role("option", name=found.title, exact=True)
         expect(option).to_be_visible()
-        times.append(_timed(page, option.click, f"(said) => document.body.innerText.includes(said) && {DRAWN}", found.says))
+        times.append(_timed(page, option.click, f"(said) => document.body.textContent.includes(said) && {DRAWN}", found.says))
         page.wait_for_timeout(500)
     return times
 
