@@ -223,7 +223,7 @@ def test_too_few_tokens_leave_the_cut_and_say_so() -> None:
     before = state(cut_model(teacher, plan))
     assert all(torch.equal(state(student)[name], before[name]) for name in before if name.endswith("o_proj.weight"))
     assert done["too_few_tokens"] > 0
-    assert "calibration tokens" in heard.notes[0]
+    assert "12 tokens that a repair fits on are fewer" in heard.notes[0]
     short = {place["place"] for place in done["places"] if place["short"]}
     assert "layers.0 heads" in short, "48 inputs and 12 tokens"
 
