@@ -10,7 +10,7 @@ square: neurons differ in theirs by orders of magnitude, and a ridge that suits 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """Sums over tokens: all that a fit and its error need. float64."""
+    """Sums over tokens, float64: all that a fit and its error need."""
 
     zz_CC: Tensor
     ez_OC: Tensor
@@ -39,6 +39,10 @@ class Moments:
         return Moments(
             zz_CC=self.zz_CC + other.zz_CC, ez_OC=self.ez_OC + other.ez_OC, ee=self.ee + other.ee, tokens=self.tokens + other.tokens
         )
+
+    def single(self) -> "Moments":
+        """The same in float32, in which ridges are compared: half the time, and far finer than their differences."""
+        return replace(self, zz_CC=self.zz_CC.float(), ez_OC=self.ez_OC.float())
 
     def error(self, change_OC: Tensor) -> float:
         """Squared error once W is changed: sum of |e - D z|^2."""
@@ -77,7 +81,8 @@ def fit(fitted: Moments, held_back: Moments, ridge: float | None) -> Fit:
     """
     if fitted.tokens < len(fitted.zz_CC):
         return Fit(change_OC=None, ridge=None, gain=0.0, short=True)
-    tried = {share: held_back.error(ridged(fitted, share)) for share in (RIDGES if ridge is None else (ridge,))}
+    some, others = fitted.single(), held_back.single()
+    tried = {share: others.error(ridged(some, share)) for share in (RIDGES if ridge is None else (ridge,))}
     best = min(tried, key=lambda share: tried[share])
     exact = held_back.ee <= ROUNDING * held_back.tokens * len(held_back.ez_OC)
     gain = 0.0 if exact else 1 - tried[best] / held_back.ee
