@@ -39,8 +39,9 @@ def test_the_whole_path_on_the_real_model(page: Page, browser: Browser, address:
     settled(page)
     page.get_by_role("button", name="Go on to prune and distill").click()
 
-    page.get_by_label("Steps", exact=True).fill("30")
-    page.get_by_label("Steps", exact=True).press("Enter")
+    for label, number in (("Blocks the repair fits on", "8"), ("Steps", "30")):
+        page.get_by_label(label, exact=True).fill(number)
+        page.get_by_label(label, exact=True).press("Enter")
     page.get_by_role("button", name=re.compile("^Start")).click()
     curve = page.get_by_role("figure", name=re.compile("^KL to the teacher went from"))
     expect(curve).to_be_visible(timeout=LONG_MS)
@@ -57,6 +58,7 @@ def test_the_whole_path_on_the_real_model(page: Page, browser: Browser, address:
     assert page.get_by_test_id("stException").count() == 0
     run = all_runs()[0]
     assert (run.spec.kind, run.status().state, run.spec.targets.intermediate_size) == ("distill", "done", 1344)
+    assert run.spec.repair.blocks == 8
     assert run.spec.pins.keep_heads == (f"{LAYER}.{HEAD}",)
     steps = [event["done"] for event in run.events()[0] if event.get("phase") == "distill" and "kl" in event]
     assert (sorted(set(steps)), steps[-1]) == (list(range(1, 31)), 30)
