@@ -27,7 +27,7 @@ test: check workspace chromium ## Everything that proves that the project works
 	$(BIN)/python -m pytest -m "embedded or browser"
 
 bench: .venv/ready workspace ## Measure the bars of docs/benchmarks.md again
-	missed=0; for name in scoring load dashboard streaming distill trainers quality; do $(BIN)/python -m bench $$name || missed=1; done; exit $$missed
+	missed=0; for name in scoring load dashboard streaming distill trainers quality plans repair; do $(BIN)/python -m bench $$name || missed=1; done; exit $$missed
 
 bench-peers: .venv/ready ## Install the packages that `python -m bench quality` and `trainers` compare with, apart from the project's own
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .peers -r bench/peers/requirements.txt
