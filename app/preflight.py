@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from app import cached, distill_form, estimate, family_form
+from app import cached, distill_form, estimate, family_form, repair_form
 from app.state import Draft
 from core.distill.matching import conflicts, member_conflicts
 from core.errors import UserError
@@ -19,7 +19,7 @@ from core.runs.machine import cpu_model
 from core.score.criteria import missing
 from core.score.criteria.registry import wanted
 from core.score.passes import PASSES
-from core.specs import DistillSpec, RepairSpec, RunSpec, Targets
+from core.specs import DistillSpec, RunSpec, Targets
 from core.workspace import room
 
 KINDS = {"distill": "Prune and distill", "prune": "Prune only", "family": "Family, step by step"}
@@ -30,18 +30,6 @@ replaces the other, two of them with weights and Adam's two moments. All float32
 
 FORWARDS = 4
 """Forward passes that a distilled token costs at most: the teacher's, the student's, and backwards through it, which is two more."""
-
-REPAIR_NAMES = {"none": "None", "closed": "Closed form", "thorough": "Thorough"}
-REPAIR_HELP = (
-    "Fits the surviving weights to the uncut model before any training; size and shapes stay. "
-    "Closed form: least squares, a few forward passes. Thorough: each layer also learns a little, some fifty forward passes. "
-    "What either gives back is measured, before and after; docs/benchmarks.md says what it gave on the embedded model."
-)
-REPAIR_BLOCKS_HELP = (
-    "The calibration blocks, then as many of the training blocks as it takes. Few tokens are the limit of a fit: more give more back, "
-    "at a cost that grows with them."
-)
-
 
 ONE_PROCESS = (
     "Several processes: this page starts one. Give the command below to a launcher (accelerate launch -m core distill …), or share nothing."
@@ -60,7 +48,7 @@ def settings(draft: Draft, card: Card) -> RunSpec:
     """Draw the form; return the run that it describes, right or wrong (see ``complaints``)."""
     kind = st.segmented_control("What to do", list(KINDS), format_func=KINDS.__getitem__, default="distill", required=True, key="w_kind")
     family = family_form.settings(draft, card) if kind == "family" else {}
-    repair = _repair()
+    repair = repair_form.settings()
     distill = distill_form.settings(draft, card) if kind != "prune" else DistillSpec()
     left, right = st.columns(2)
     with left:
@@ -68,20 +56,6 @@ def settings(draft: Draft, card: Card) -> RunSpec:
     with right:
         device = _device()
     return replace(draft.run_spec(kind=kind, repair=repair, distill=distill, name=name, device=device), **family)
-
-
-def _repair() -> RepairSpec:
-    method = st.segmented_control(
-        "Repair of the cut", list(REPAIR_NAMES), format_func=REPAIR_NAMES.__getitem__, default="closed", required=True,
-        key="w_repair", persist_state="session", help=REPAIR_HELP,
-    )  # fmt: skip
-    if method == "none":
-        return RepairSpec(method=method)
-    blocks = st.number_input(
-        "Blocks the repair fits on", min_value=1, value=RepairSpec().blocks, key="w_repair_blocks", persist_state="session", width=240,
-        help=REPAIR_BLOCKS_HELP,
-    )  # fmt: skip
-    return RepairSpec(method=method, blocks=blocks)
 
 
 def _name() -> str:

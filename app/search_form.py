@@ -5,14 +5,14 @@ from typing import Any
 
 import streamlit as st
 
-from app import cached
+from app import cached, repair_form
 from app.state import Draft
 from core.model.card import Card
 from core.report import format as fmt
 from core.specs import RunSpec, SearchSpec, Targets
 
 MORE: dict[str, tuple[str, str, int]] = {
-    "finalists": ("Finalists", "The best candidates, which are also measured on the held-out text.", 1),
+    "finalists": ("Finalists", "The best candidates, which are repaired, compared again, and measured on the held-out text.", 1),
     "blocks": ("Blocks to compare on", "The last of the training text; the held-out text stays unseen until the end.", 1),
     "retrain_steps": (
         "Retraining steps",
@@ -46,7 +46,8 @@ def settings(draft: Draft, card: Card) -> RunSpec:
                 "Minutes at most", value=None, min_value=0.5, step=5.0, placeholder="no limit", key="w_search_minutes", persist_state="session",
                 help="After this time no further candidate is begun, and the best so far is kept.",
             )  # fmt: skip
-    spec = replace(draft, targets=Targets()).run_spec(kind="search", search=SearchSpec(**values))
+        repair = repair_form.settings()
+    spec = replace(draft, targets=Targets()).run_spec(kind="search", search=SearchSpec(**values), repair=repair)
     with about, st.container(border=True):
         st.subheader("Before it starts", anchor=False)
         if rows := facts(spec, card):
@@ -66,10 +67,13 @@ def facts(spec: RunSpec, card: Card) -> dict[str, str]:
     if isinstance(pool, str) or not pool:
         return {}
     measured = min(spec.search.evaluations, pool)
+    finalists = fmt.plural(min(spec.search.finalists, measured), "finalist")
+    fitted = min(spec.repair.blocks, spec.data.calibration_blocks + spec.data.train_blocks - spec.search.blocks)
     return {
         "Model": f"{card.name}, {fmt.count(card.cost.parameters)} parameters",
         "Budget": f"{fmt.count(spec.search.keep * card.cost.parameters)} parameters",
         "Sizes to choose from": fmt.count(pool),
         "Measured by masks": f"{measured}, each on {fmt.count(spec.search.blocks * spec.data.seq_len)} tokens",
-        "Then on held-out text": fmt.plural(min(spec.search.finalists, measured), "finalist"),
+        "Then repaired": "none" if spec.repair.method == "none" else f"{finalists}, on {fmt.count(fitted * spec.data.seq_len)} tokens",
+        "At last on held-out text": finalists,
     }

@@ -16,7 +16,17 @@ from app.ui import user_errors
 from core.model.dims import Dims
 from core.report import format as fmt
 from core.report.picture import Picture
-from core.report.search_figures import COSTS, candidate_table, front_picture, marks_of, parallel_picture, shape_said, why
+from core.report.search_figures import (
+    COSTS,
+    REPAIRED,
+    RETRAINED,
+    candidate_table,
+    front_picture,
+    marks_of,
+    parallel_picture,
+    shape_said,
+    why,
+)
 from core.runs.folder import Run, find
 from core.search import ledger
 from core.search.ledger import Row
@@ -68,7 +78,7 @@ def _verdict(run: Run, rows: Sequence[Row], source: Dims, pool: int, *, finished
     st.markdown("  \n".join(why(rows, source, pool)))
     if heldout := top.get("heldout"):
         teacher = run.results().get("teacher", {}).get("heldout", {})
-        st.table(_heldout(heldout, teacher), border="horizontal", hide_index=True, alt="The best candidate on held-out text, by masks")
+        st.table(_heldout(heldout, teacher), border="horizontal", hide_index=True, alt="The best candidate on held-out text")
 
 
 def _heldout(heldout: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -114,7 +124,8 @@ def _table(rows: Sequence[Row], source: Dims, picked: Sequence[int]) -> None:
         frame, hide_index=True, key=key, on_select=ticked, selection_mode="multi-row", height=min(420, 36 * (len(frame) + 1) + 2),
         selection_default={"selection": {"rows": [i for i, number in enumerate(frame["Candidate"]) if number in picked]}},
         column_config={
-            "KL, nats": st.column_config.NumberColumn(format="%.3f"), "KL retrained, nats": st.column_config.NumberColumn(format="%.3f"), "Estimated KL, nats": st.column_config.NumberColumn(format="≈ %.3f"),
+            "KL, nats": st.column_config.NumberColumn(format="%.3f"), REPAIRED: st.column_config.NumberColumn(format="%.3f"),
+            RETRAINED: st.column_config.NumberColumn(format="%.3f"), "Estimated KL, nats": st.column_config.NumberColumn(format="≈ %.3f"),
             "Perplexity": st.column_config.NumberColumn(format="%.1f"), "Same next token": st.column_config.NumberColumn(format="percent"),
             "Parameters": st.column_config.NumberColumn(format="compact"), "FLOPs a token": st.column_config.NumberColumn(format="compact"),
         },

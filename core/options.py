@@ -46,7 +46,7 @@ PARTS = {
     "probe": ("model", "data", "device", "name"),
     "score": ("model", "data", "score", "device", "name"),
     "preview": ("model", "data", "score", "rank", "targets", "goal", "pins", "device", "name"),
-    "search": ("model", "data", "score", "rank", "pins", "search", "device", "name"),
+    "search": ("model", "data", "score", "rank", "pins", "search", "repair", "device", "name"),
     "prune": ("model", "data", *CUTTING, "evaluate", "device", "name", "output"),
     "distill": ("model", "teacher", "data", *CUTTING, "distill", "evaluate", "device", "name", "output"),
     "family": ("model", "stages", "lineage", "data", "score", "rank", "repair", "distill", "evaluate", "device", "name"),

@@ -24,8 +24,8 @@ AXES = {
 }  # fmt: skip
 """Axes of the parallel coordinates, in order."""
 
-RETRAINED = "KL retrained, nats"
-"""Column of the divergence after retraining."""
+REPAIRED, RETRAINED = "KL repaired, nats", "KL retrained, nats"
+"""Columns of the divergence after repair, and after retraining."""
 
 
 def sizes_of(row: Row, source: Dims) -> dict[str, int]:
@@ -46,9 +46,13 @@ def candidate_table(rows: Sequence[Row], source: Dims) -> pd.DataFrame:
         }
         for row in sorted(rows, key=standing)
     )  # fmt: skip
-    if any(row.get("retrained") for row in rows):
-        after = [row["retrained"][-1]["kl_nats"] if row.get("retrained") else None for row in sorted(rows, key=standing)]
-        table.insert(3, RETRAINED, after)
+    ordered = sorted(rows, key=standing)
+    after = {
+        REPAIRED: [(row.get("repaired") or {}).get("kl_nats") for row in ordered],
+        RETRAINED: [row["retrained"][-1]["kl_nats"] if row.get("retrained") else None for row in ordered],
+    }
+    for place, (name, figures) in enumerate((name, figures) for name, figures in after.items() if any(figures)):
+        table.insert(3 + place, name, figures)
     return table
 
 
@@ -174,19 +178,27 @@ def shape_said(row: Row, source: Dims) -> str:
     return ", ".join(cut) or "nothing cut"
 
 
+def _after(row: Row) -> str:
+    """What was done to a candidate before it was compared last."""
+    done = ["repair"] if row.get("repaired") else []
+    if retrained := row.get("retrained"):
+        done.append(f"{fmt.plural(retrained[-1]['steps'], 'step')} of retraining")
+    return f" after {fmt.listed(done)}" if done else ""
+
+
 def why(rows: Sequence[Row], source: Dims, pool: int) -> list[str]:
     """Why the best one is the best, a sentence each, from the numbers alone."""
     top, *others = sorted(rows, key=standing)
-    retrained = top.get("retrained")
-    after = f" after {fmt.plural(retrained[-1]['steps'], 'step')} of retraining" if retrained else ""
-    before = f" ({fmt.nats(top['kl_nats'])} before)" if retrained else f", with the same next token in {fmt.percent(top['top1_agreement'])}"
+    after, before = _after(top), f" ({fmt.nats(top['kl_nats'])} before)"
+    if not after:
+        before = f", with the same next token in {fmt.percent(top['top1_agreement'])}"
     said = [
         f"Of {fmt.plural(len(rows), 'measured candidate')}, from {fmt.count(pool)} under the budget, candidate {top['number']} diverges least from the "
-        f"teacher{after}: {fmt.nats(standing(top)[1])} a token{before}."
+        f"teacher{after}: {fmt.nats(standing(top)[-1])} a token{before}."
     ]
     if others:
-        rise = standing(others[0])[1] / max(standing(top)[1], 1e-12) - 1
-        if rise >= 0:  # a runner-up that was retrained less may be nearer; it is no rival
+        if standing(others[0])[:-1] == standing(top)[:-1]:  # one that was repaired or retrained less is no rival
+            rise = standing(others[0])[-1] / max(standing(top)[-1], 1e-12) - 1
             said.append(
                 f"The next best, candidate {others[0]['number']} ({shape_said(others[0], source)}), diverges {fmt.percent(rise)} more."
             )
@@ -200,7 +212,7 @@ def why(rows: Sequence[Row], source: Dims, pool: int) -> list[str]:
     said.append(f"It cuts {shape_said(top, source)}.")
     if parts:
         costs = fmt.listed([f"{fmt.nats(nats, estimated=True)} by {axis}" for axis, nats in parts.items()])
-        said.append(f"What that costs before retraining, as learnt from the measurements: {costs}.")
+        said.append(f"What that costs before repair and retraining, as learnt from the measurements: {costs}.")
     return said
 
 

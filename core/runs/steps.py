@@ -3,7 +3,6 @@
 This is the one module of ``core.runs`` that brings torch: the worker imports it when it has the device.
 """
 
-import dataclasses
 import gc
 import shutil
 import time
@@ -23,11 +22,11 @@ from core.files import read_json, replacing, require_free, tree_bytes, write_tex
 from core.model.checkpoint import copy_companions, full_config, load_model, load_tokenizer
 from core.model.cost import cost_of
 from core.model.device import pick
-from core.model.dims import dims_of, resized
+from core.model.dims import dims_of
 from core.model.source import read_config, resolve
 from core.plan.plan import Plan, make_plan, plan_problems
 from core.plan.stages import stage_problems_of
-from core.progress import Coarse, Progress, Silent
+from core.progress import Progress, Silent
 from core.prune.card import model_card, results_table
 from core.prune.export import prune_checkpoint
 from core.prune.repair.repair import repair_checkpoint
@@ -53,15 +52,11 @@ from core.runs.findings import (
 )  # fmt: skip
 from core.runs.folder import Run
 from core.runs.following import Following
+from core.runs.searching import finals_step, search_step
 from core.score.criteria import problems as criterion_problems
 from core.score.scoring import score
 from core.score.share import meet, place
 from core.score.store import load as load_scores
-from core.search import finals, ledger
-from core.search import search as searching
-from core.search.fleet import measuring
-from core.search.retrain import PHASE as RETRAINING
-from core.search.retrain import Halving
 from core.search.space import candidates
 from core.specs import NO_PINS
 
@@ -69,9 +64,6 @@ Step = Callable[[Run, Progress], None]
 
 ROLES = {"pruned": "pruned", "model": "distilled"}
 """Name of a model's folder inside a run -> the part it plays."""
-
-SHOWN_ESTIMATES = 200
-"""Candidates of a search, the best estimates first, that are kept for its pictures."""
 
 
 def preflight(run: Run, progress: Progress) -> None:
@@ -193,47 +185,6 @@ def preview_step(run: Run, progress: Progress) -> None:
     heldout = {"draft": previewer.plan(plan), "teacher": previewer.teacher()}
     update_results(run, **{role: sizes[role] | {"heldout": heldout[role]} for role in sizes})
     progress.step("measure", 1, 1)
-
-
-def search_step(run: Run, progress: Progress) -> None:
-    """Measure the candidates that the estimate thinks best, and learn from them."""
-    spec, coarse = run.spec, Coarse(progress, searching.PHASE)
-    folder, blocks = resolve(spec.model, progress), blocks_of(run, progress)
-    scores = score(folder, blocks, spec.score, progress, spec.device, name=spec.model)
-    pool = searching.pool_of(scores, full_config(folder), spec.search, spec.rank, spec.pins)
-    progress.note(f"{len(pool.candidates)} sizes are under the budget.")
-    compared = blocks.train_NT[-spec.search.blocks :]
-    previewer = Previewer(folder, {"compared": compared}, device=spec.device, progress=coarse)
-    teacher = previewer.teacher()["compared"]
-    with measuring(previewer, spec.search.workers) as measure:
-        rows = searching.search(pool, spec.search, lambda plans: (found["compared"] for found in measure(plans)), run.path, coarse, teacher)
-    update_results(run, pool=searching.estimates_of(pool, rows)[:SHOWN_ESTIMATES], scores=scores.key)
-
-
-def finals_step(run: Run, progress: Progress) -> None:
-    """Measure the best of them on the held-out text too, and choose."""
-    spec, coarse, book = run.spec, Coarse(progress, finals.PHASE, RETRAINING), ledger.read(run.path)
-    folder, blocks = resolve(spec.model, progress), blocks_of(run, progress)
-    scores = score(folder, blocks, spec.score, progress, spec.device, name=spec.model)
-    finalists = sorted(book["rows"], key=ledger.standing)[: spec.search.finalists]
-    plans = {
-        targets: make_plan(scores, full_config(folder), targets, spec.rank, spec.pins) for targets in map(ledger.targets_of, finalists)
-    }
-    previewer = Previewer(folder, blocks.heldout, device=spec.device, progress=coarse)
-    if spec.search.retrain_steps:
-        compared, train_NT = blocks.train_NT[-spec.search.blocks :], blocks.train_NT[: -spec.search.blocks]
-        # From predictions alone: what is advised differs with the depth that went, and candidates must learn alike to be compared.
-        retraining = dataclasses.replace(spec.distill, steps=spec.search.retrain_steps, intermediate=())
-        comparer = Previewer(folder, {"compared": compared}, device=spec.device, progress=coarse)
-        Halving(comparer, train_NT, retraining, run.path / "candidates", coarse).run(
-            finalists, plans, lambda: ledger.write(run.path, **book)
-        )
-    finals.hold_out(finalists, plans, previewer, lambda: ledger.write(run.path, **book), coarse)
-    best = ledger.best(finalists)
-    assert best is not None
-    cost = cost_of(previewer.config, resized(dims_of(previewer.config), ledger.targets_of(best)))
-    teacher = size_of(cost_of(previewer.config)) | {"heldout": previewer.teacher()}
-    update_results(run, best=best["number"], teacher=teacher, draft=size_of(cost) | {"heldout": best["heldout"]})
 
 
 def measure_step(run: Run, progress: Progress) -> None:

@@ -15,8 +15,8 @@ FIGURES = ("kl_nats", "loss_nats", "loss_se_nats", "perplexity", "top1_agreement
 Row = dict[str, Any]
 """One measured candidate: ``number`` (in the order of measuring, from 1), ``targets``, ``parameters``, ``flops`` (a token), ``estimate``
 (nats, before it was measured), ``parts`` (by axis, what is now thought to cost how much), ``kl_nats``, ``loss_nats``, ``perplexity``,
-``top1_agreement`` on the blocks of the comparison; finalists also ``heldout`` and, after retraining, ``retrained`` (a list of
-``steps`` and the same figures)."""
+``top1_agreement`` on the blocks of the comparison; finalists also ``repaired`` (the same figures of the repaired model), ``heldout`` and,
+after retraining, ``retrained`` (a list of ``steps`` and the same figures)."""
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -33,15 +33,16 @@ def write(folder: Path, **content: Any) -> None:
     write_json(folder / FILE, content)
 
 
-def standing(row: Row, rounds: int | None = None) -> tuple[int, float]:
-    """How a candidate compares with others, lower is better: those that were retrained longer come first, then the lower divergence.
+def standing(row: Row, rounds: int | None = None) -> tuple[int, bool, float]:
+    """How a candidate compares with others, lower is better: those that were retrained longer come first, then those that were repaired, then
+    the lower divergence.
 
     Args:
         row: the candidate.
         rounds: look only at so many rounds of retraining.
     """
-    retrained = (row.get("retrained") or [])[:rounds]
-    return (-len(retrained), float(retrained[-1]["kl_nats"] if retrained else row["kl_nats"]))
+    retrained, repaired = (row.get("retrained") or [])[:rounds], row.get("repaired")
+    return (-len(retrained), not repaired, float((retrained[-1] if retrained else repaired or row)["kl_nats"]))
 
 
 def best(rows: Sequence[Row]) -> Row | None:

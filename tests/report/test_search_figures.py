@@ -79,6 +79,17 @@ def test_the_reasons_are_the_numbers() -> None:
     assert "layers" not in said.split("learnt")[1]
 
 
+def test_after_repair_it_is_the_repaired_order_that_counts_and_only_equals_are_rivals() -> None:
+    rows = [ROWS[0], ROWS[1] | {"repaired": {"kl_nats": 0.35}}, ROWS[2] | {"repaired": {"kl_nats": 0.3}}]
+    told = " ".join(why(rows, SOURCE, 40))
+    assert "candidate 3 diverges least from the teacher after repair: 0.300 nats a token (0.600 nats before)" in told
+    assert "The next best, candidate 2" in told
+    table = candidate_table(rows, SOURCE)
+    assert list(table["Candidate"]) == [3, 2, 1]
+    assert list(table["KL repaired, nats"])[:2] == [0.3, 0.35]
+    assert "next best" not in " ".join(why([*ROWS[:2], rows[2]], SOURCE, 40)), "one that was not repaired is no rival"
+
+
 def test_after_retraining_it_is_the_retrained_order_that_counts() -> None:
     rows = [ROWS[0], ROWS[1] | {"retrained": [{"steps": 20, "kl_nats": 0.3}]}, ROWS[2] | {"retrained": [{"steps": 20, "kl_nats": 0.2}]}]
     said = " ".join(why(rows, SOURCE, 75))

@@ -13,9 +13,11 @@ from core.model.checkpoint import full_config, load_model
 from core.plan.plan import Plan, make_plan
 from core.progress import Silent, Stopped
 from core.score.scoring import score_model
+from core.search import finals
+from core.search.checkpoints import Checkpoints
 from core.search.ledger import Row, best, standing, targets_of
 from core.search.retrain import Halving, trainings
-from core.specs import DistillSpec, RankSpec, ScoreSpec, Targets
+from core.specs import DistillSpec, RankSpec, RepairSpec, ScoreSpec, Targets
 from tests.tiny import random_blocks, save_tiny
 
 CUTS = (Targets(intermediate_size=20), Targets(num_hidden_layers=2), Targets(hidden_size=18), Targets(num_key_value_heads=2))
@@ -47,8 +49,13 @@ def finalists(folder: Path) -> tuple[list[Row], dict[Targets, Plan], Previewer]:
     return sorted(rows, key=standing), plans, previewer
 
 
+def checkpoints(folder: Path, place: Path, method: str = "none") -> Checkpoints:
+    blocks_NT, spec = random_blocks(8, 32, seed=5), RepairSpec(method=method)
+    return Checkpoints(source=folder, place=place, blocks_NT=blocks_NT, spec=spec, device="cpu", progress=Silent())
+
+
 def halve(folder: Path, place: Path, rows: list[Row], plans: dict[Targets, Plan], previewer: Previewer, watching: Watching) -> None:
-    Halving(previewer, random_blocks(6, 16, seed=3), SPEC, place, watching).run(rows, plans, lambda: None)
+    Halving(previewer, random_blocks(6, 16, seed=3), SPEC, checkpoints(folder, place), watching).run(rows, plans, lambda: None)
 
 
 def test_the_worse_half_goes_and_the_rest_learns_twice_as_long(folder: Path, tmp_path: Path) -> None:
@@ -70,7 +77,9 @@ def test_the_worse_half_goes_and_the_rest_learns_twice_as_long(folder: Path, tmp
 def test_learning_brings_every_candidate_nearer_to_the_teacher(folder: Path, tmp_path: Path) -> None:
     rows, plans, previewer = finalists(folder)
     text_NT = previewer.texts["compared"]
-    Halving(previewer, text_NT, dataclasses.replace(SPEC, steps=12), tmp_path / "place", Silent()).run(rows, plans, lambda: None)
+    Halving(previewer, text_NT, dataclasses.replace(SPEC, steps=12), checkpoints(folder, tmp_path / "place"), Silent()).run(
+        rows, plans, lambda: None
+    )
     assert all(row["retrained"][0]["kl_nats"] < row["kl_nats"] for row in rows)
 
 
@@ -92,3 +101,28 @@ def test_one_finalist_needs_no_training(folder: Path, tmp_path: Path) -> None:
     halve(folder, tmp_path / "place", rows[:1], plans, previewer, Watching())
     assert "retrained" not in rows[0]
     assert targets_of(rows[0]) in plans
+
+
+def test_repaired_finalists_are_compared_as_what_they_became_and_learn_on_from_there(folder: Path, tmp_path: Path) -> None:
+    rows, plans, previewer = finalists(folder)
+    heldout, made = (
+        Previewer(folder, {"unseen": random_blocks(3, 16, seed=7)}, device="cpu"),
+        checkpoints(folder, tmp_path / "place", "closed"),
+    )
+    finals.repair(rows, plans, made, previewer, heldout, lambda: None, Silent())
+    for row in rows:
+        model = load_model(made.cut(row["number"], plans[targets_of(row)]))
+        text = Previewer(folder, {"again": previewer.texts["compared"]}, device="cpu").of(model, f"by hand {row['number']}")["again"]
+        assert row["repaired"]["kl_nats"] == pytest.approx(text["kl_nats"]), "the figures are those of the model that lies there"
+        assert set(row["heldout"]) == {"unseen"}
+    winner = min(rows, key=lambda row: row["repaired"]["kl_nats"])
+    assert best(rows) is winner
+    known = copy.deepcopy(rows)
+    finals.repair(rows, plans, made, previewer, heldout, lambda: pytest.fail("nothing is done twice"), Silent())
+    assert rows == known
+    Halving(previewer, random_blocks(6, 16, seed=3), SPEC, made, Silent()).run(rows, plans, lambda: None)
+    assert not made.place.exists()
+    bare, plain, _ = finalists(folder)
+    halve(folder, tmp_path / "bare", bare, plain, previewer, Watching())
+    first = {row["number"]: row["retrained"][0]["kl_nats"] for row in bare}
+    assert all(row["retrained"][0]["kl_nats"] != first[row["number"]] for row in rows), "retraining begins with the repaired model"

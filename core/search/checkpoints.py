@@ -1,0 +1,58 @@
+"""Finalists as models: each is cut, and repaired if that is asked for, in a folder that stays as long as the search works on it."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.evaluate.store import kept, tokens_hash
+from core.files import content_hash
+from core.model.device import pick
+from core.plan.plan import Plan, keep_masks
+from core.progress import Progress
+from core.prune.export import prune_checkpoint
+from core.prune.repair.repair import repair_checkpoint
+from core.specs import RepairSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """Where the finalists of one search lie, and how they are made."""
+
+    source: Path
+    """The uncut checkpoint."""
+    place: Path
+    blocks_NT: np.ndarray
+    """What a repair fits on; none of the blocks by which candidates are compared."""
+    spec: RepairSpec
+    device: str
+    progress: Progress
+
+    def cut(self, number: int, plan: Plan) -> Path:
+        """The folder of candidate ``number`` before any retraining; made if it is not there.
+
+        Raises:
+            UserError: the disk is too small, or the family cannot be repaired.
+            Stopped: progress asked for it; nothing is left of this one.
+        """
+        folder = self.place / f"{number}-0"
+        if folder.exists():
+            return folder
+        if self.spec.method == "none":
+            prune_checkpoint(self.source, plan, folder, {}, self.progress)
+        else:
+            repair_checkpoint(self.source, plan, self.blocks_NT, self.spec, folder, {}, self.progress, pick(self.device))
+        return folder
+
+    def identity(self, plan: Plan) -> str:
+        """A name made of all that makes the cut model, given the uncut one."""
+        made: dict[str, Any] = {"kept": kept(keep_masks(plan))}
+        if self.spec.method != "none":
+            made |= {"repair": self.spec.to_dict(), "fitted": tokens_hash(self.blocks_NT)}
+        return content_hash(made)
+
+    def clear(self) -> None:
+        """Delete them all."""
+        shutil.rmtree(self.place, ignore_errors=True)
