@@ -233,6 +233,8 @@ class RankSpec(Spec):
     """Layers at the end that are never removed."""
     rounds: int = 1
     """Rounds of scoring and cutting; 1 scores once. The paper found no gain from more."""
+    head_residual: bool = False
+    """Whether kept query heads take in the difference to removed ones, as Minitron prints it. It harms wherever it was measured: docs/benchmarks.md."""
 
     def criterion(self, axis: str) -> str:
         """Name of the criterion of an axis: ``layers``, ``heads``, ``neurons`` or ``channels``."""

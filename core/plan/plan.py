@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -43,6 +43,8 @@ class Plan:
     """``[D']``, one set for the whole network."""
     pins: Pins = NO_PINS
     """What was pinned by hand."""
+    partners: np.ndarray | None = None
+    """``[L', H']``, see ``partners_of``; None without the head residual."""
 
     @cached_property
     def dims(self) -> Dims:
@@ -52,13 +54,16 @@ class Plan:
     @property
     def identity(self) -> str:
         """A name made from what is kept, whatever led there."""
-        return content_hash({name: getattr(self, name).tolist() for name in INDICES})
+        return content_hash({name: values.tolist() for name, values in self._arrays().items()})
+
+    def _arrays(self) -> dict[str, Any]:
+        return {name: values for name in (*INDICES, "partners") if (values := getattr(self, name)) is not None}
 
     def save(self, path: Path) -> None:
         """Write the plan as one ``.npz`` file."""
         meta = {name: getattr(self, name).to_dict() for name in ("targets", "rank", "pins")} | {"source": dataclasses.asdict(self.source)}
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, meta=np.array(json.dumps(meta)), **{name: getattr(self, name) for name in INDICES})
+            np.savez_compressed(file, meta=np.array(json.dumps(meta)), **self._arrays())
 
     @classmethod
     def load(cls, path: Path) -> "Plan":
@@ -117,6 +122,8 @@ def plan_problems(config: Config, targets: Targets, rank: RankSpec, pins: Pins =
     if found := targets.problems() + rank.problems() + problems(config, targets):
         return found
     source, dims = dims_of(config), resized(dims_of(config), targets)
+    if rank.head_residual and rank.rounds > 1:
+        return [f"The head residual (rank.head_residual) needs a cut in one round, got rank.rounds {rank.rounds}. Leave one of them out."]
     if rank.protect_first + rank.protect_last > dims.layers:
         return [
             f"{rank.protect_first} layers at the start and {rank.protect_last} at the end are protected, more than the {dims.layers} that stay. "
@@ -134,8 +141,9 @@ def keep_best(scores: Importance, source: Dims, targets: Targets, rank: RankSpec
 
     layers = top(worth("layers", source.layers - dims.layers), dims.layers)
     heads, kv_heads = top_heads(worth("heads")[layers], source, dims, pinned["kv_heads"][layers])
+    partners = partners_of(worth("heads")[layers], heads, source, dims) if rank.head_residual else None
     return Plan(
-        targets=targets, rank=rank, pins=pins, source=source, layers=layers, heads=heads, kv_heads=kv_heads,
+        targets=targets, rank=rank, pins=pins, source=source, layers=layers, heads=heads, kv_heads=kv_heads, partners=partners,
         neurons=top(worth("neurons")[layers], dims.ffn), channels=top(worth("channels"), dims.hidden),
     )  # fmt: skip
 
@@ -158,6 +166,23 @@ def top_heads(scores_LH: np.ndarray, source: Dims, dims: Dims, pinned_LK: np.nda
     kv_LK = top(steered(strength_LK, pinned_LK), dims.kv_heads)
     kept_LKG = np.take_along_axis(best_LKG, kv_LK[..., None], axis=1) + kv_LK[..., None] * source.group
     return kept_LKG.reshape(len(scores_LH), dims.heads), kv_LK
+
+
+def partners_of(scores_LH: np.ndarray, heads_LK: np.ndarray, source: Dims, dims: Dims) -> np.ndarray:
+    """The removed head whose difference each kept query head takes in, ``[L', H']``; -1 where there is none (Minitron, 2407.14679, section 2.2).
+
+    Of G ranked heads of which K stay, the one ranked i takes in ``head_i - head_j`` with j = 2K - i + 1, for i from 2K - G + 1 to K (the
+    paper prints K - (G - K), for which there is no j). G and K count the heads of a kept group, or of a layer where every head is its own group.
+    """
+    pool, kept = (source.heads, dims.heads) if source.group == 1 else (source.group, dims.group)
+    partners_LK = np.full(heads_LK.shape, -1)
+    for layer, heads in enumerate(heads_LK):
+        for start in sorted({int(head) // pool * pool for head in heads}):
+            own = [int(head) for head in heads if start <= head < start + pool]
+            ranked = sorted(range(start, start + pool), key=lambda head: (head not in own, -scores_LH[layer, head], head))
+            for i in range(max(2 * kept - pool, 0), kept):
+                partners_LK[layer, heads.tolist().index(ranked[i])] = ranked[2 * kept - i - 1]
+    return partners_LK
 
 
 def keep_masks(plan: Plan) -> dict[str, np.ndarray]:

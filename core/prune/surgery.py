@@ -33,10 +33,28 @@ def moves(config: Config, plan: Plan) -> Iterator[Move]:
 
 def cut_tensor(tensor: torch.Tensor, move: Move, plan: Plan) -> torch.Tensor:
     """Return the kept part of one tensor, contiguous and with memory of its own."""
+    tensor = with_residual(tensor, move.old, move.axes[0], plan, move.position)
     for axis, dims in enumerate(move.axes):
         if (kept := kept_along(dims, plan, move.position)) is not None:
             tensor = tensor.index_select(axis, kept.to(tensor.device))
     return tensor.contiguous().clone()
+
+
+def with_residual(tensor: torch.Tensor, name: str, axis: Axis, plan: Plan, position: int | None) -> torch.Tensor:
+    """The uncut tensor with the head residual in its query rows, head <- head + (head - partner), if the plan asks for it and it has such rows.
+
+    Gains of a norm over queries are no queries: they stay.
+    """
+    if plan.partners is None or position is None or "q" not in axis or "norm" in name:
+        return tensor
+    sizes, size = plan.source.sizes, plan.source.head_dim
+    offset = sum(sizes[dim] for dim in axis[: axis.index("q")])
+    made = tensor.clone()
+    for head, partner in zip(plan.heads[position].tolist(), plan.partners[position].tolist(), strict=True):
+        if partner >= 0:
+            own, other = (slice(offset + unit * size, offset + (unit + 1) * size) for unit in (head, partner))
+            made[own] = 2 * tensor[own] - tensor[other]
+    return made
 
 
 def kept_along(axis: Axis, plan: Plan, position: int | None) -> torch.Tensor | None:

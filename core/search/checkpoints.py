@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from core.evaluate.store import kept, tokens_hash
+from core.evaluate.store import tokens_hash
 from core.files import content_hash
 from core.model.device import pick
-from core.plan.plan import Plan, keep_masks
+from core.plan.plan import Plan
 from core.progress import Progress
 from core.prune.export import prune_checkpoint
 from core.prune.repair.repair import repair_checkpoint
@@ -48,7 +48,7 @@ class Checkpoints:
 
     def identity(self, plan: Plan) -> str:
         """A name made of all that makes the cut model, given the uncut one."""
-        made: dict[str, Any] = {"kept": kept(keep_masks(plan))}
+        made: dict[str, Any] = {"plan": plan.identity}
         if self.spec.method != "none":
             made |= {"repair": self.spec.to_dict(), "fitted": tokens_hash(self.blocks_NT)}
         return content_hash(made)

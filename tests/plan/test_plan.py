@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import UserError
 from core.model.dims import dims_of, resized
-from core.plan.plan import Plan, keep_masks, kept_share, make_plan, top
+from core.plan.plan import Plan, keep_masks, kept_share, make_plan, partners_of, top
 from core.plan.sizes import problems
 from core.score.criteria import criteria_of
 from core.score.store import Scores
@@ -232,3 +232,30 @@ def test_the_kept_share_lies_between_nothing_and_all_under_every_criterion(score
         for name in criteria_of(axis):
             rank = RankSpec(protect_first=1).by(axis, name)
             assert all(0 < share < 1 for share in kept_share(make_plan(scores, CONFIG, targets, rank), scores).values()), f"{axis} {name}"
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(5, {5: 6}), (4, {3: 6, 4: 5}), (3, {1: 6, 2: 5, 3: 4}), (2, {1: 4, 2: 3}), (1, {1: 2})])
+def test_the_head_ranked_i_takes_in_the_one_ranked_2k_minus_i_plus_1(kept: int, expected: dict[int, int]) -> None:
+    """2407.14679, section 2.2, by hand; ranks from 1, of six heads of their own."""
+    source = dataclasses.replace(dims_of(CONFIG), heads=6, kv_heads=6)
+    rank_of = np.array([3, 0, 5, 1, 4, 2])  # the rank of each head, from 0
+    heads = np.sort(np.argsort(rank_of)[:kept])[None]
+    partners = partners_of(-rank_of[None].astype(float), heads, source, dataclasses.replace(source, heads=kept, kv_heads=kept))
+    found = {int(rank_of[head]) + 1: int(rank_of[partner]) + 1 for head, partner in zip(heads[0], partners[0], strict=True) if partner >= 0}
+    assert found == expected
+
+
+def test_the_residual_stays_within_groups_is_part_of_the_plan_and_goes_with_one_round_only(scores: Scores, tmp_path: Path) -> None:
+    targets = Targets(num_attention_heads=4, num_key_value_heads=2)
+    rank = RankSpec(head_residual=True)
+    plan, plain = make_plan(scores, CONFIG, targets, rank), make_plan(scores, CONFIG, targets, RankSpec())
+    assert plan.partners is not None
+    group = plan.source.group
+    for heads, partners in zip(plan.heads, plan.partners, strict=True):
+        taken = [(head, partner) for head, partner in zip(heads, partners, strict=True) if partner >= 0]
+        assert all(head // group == partner // group and partner not in heads for head, partner in taken)
+        assert len(taken) == min(group - plan.dims.group, plan.dims.group) * plan.dims.kv_heads
+    plan.save(tmp_path / "plan.npz")
+    assert Plan.load(tmp_path / "plan.npz").identity == plan.identity != plain.identity
+    with pytest.raises(UserError, match="needs a cut in one round"):
+        make_plan(scores, CONFIG, targets, dataclasses.replace(rank, rounds=2))

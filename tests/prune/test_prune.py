@@ -74,6 +74,28 @@ def test_the_identity_plan_gives_the_teacher_bit_for_bit(kind: str, tied: bool) 
 
 
 @pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_the_head_residual_moves_query_rows_and_nothing_else(kind: str) -> None:
+    model = tiny_model(kind)
+    config, tensors = model.config.to_dict(), dict(model.named_parameters())
+    plain = plan_for(model, AXES["queries of every group"])
+    scores = score_model(model, random_blocks(2, 16), ScoreSpec(ppl_blocks=0, shards=1))
+    plan = make_plan(scores, config, plain.targets, RankSpec(head_residual=True))
+    (bare, _), (made, _) = (cut(tensors, config, one) for one in (plain, plan))
+    assert plan.partners is not None
+    size = plan.source.head_dim
+    for name, tensor in made.items():
+        if "q_proj" not in name:
+            assert torch.equal(tensor, bare[name]), name
+            continue
+        layer = int(name.split(".")[2])
+        rows = tensors[name].unflatten(0, (-1, size))
+        for place, (head, partner) in enumerate(zip(plan.heads[layer], plan.partners[layer], strict=True)):
+            expected = rows[head] + (rows[head] - rows[partner]) if partner >= 0 else rows[head]
+            torch.testing.assert_close(tensor.unflatten(0, (-1, size))[place], expected)
+
+
+@pytest.mark.usefixtures("workspace")
 def test_the_teacher_is_not_touched() -> None:
     model = tiny_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

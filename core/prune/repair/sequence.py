@@ -24,7 +24,7 @@ from core.progress import Progress
 from core.prune.repair.fit import Fit, Moments, fit, moments
 from core.prune.repair.layer import Layer
 from core.prune.repair.local import learn
-from core.prune.surgery import Move, cut_tensor, kept_along, moves
+from core.prune.surgery import Move, cut_tensor, kept_along, moves, with_residual
 from core.score.sites import sites_of
 from core.specs import RepairSpec
 
@@ -134,7 +134,8 @@ class Repair:
         axes = {short: move.axes for short, move in zip(student.names, own, strict=True)}
         for name in (f"{reader}.weight" for reader in student.sites.readers[which]):
             kept = kept_along(axes[name][0], self.plan, position)
-            rows_OD = uncut.tensor(name) if kept is None else uncut.tensor(name)[kept.to(self.device)]
+            rows_OD = with_residual(uncut.tensor(name), name, axes[name][0], self.plan, position)
+            rows_OD = rows_OD if kept is None else rows_OD[kept.to(self.device)]
             self._set(student, name, rows_OD.double() @ map_DK)
         self._set(student, norm, gain_K)
 
