@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
-from core import specs
 from core.specs import RunSpec, Spec, TextSpec
 
 FLAGS = {
@@ -98,10 +97,9 @@ def _options(spec: Spec, name: str, prefix: str) -> list[Option]:
 
 
 @cache
-def field_docs(spec: str) -> dict[str, str]:
-    """Field of the spec of this name -> the docstring that stands under it in the source."""
-    tree = ast.parse(inspect.getsource(specs))
-    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == spec)
+def field_docs(spec: type[Spec]) -> dict[str, str]:
+    """Field of a spec -> the docstring that stands under it in the source."""
+    body = next(node.body for node in ast.parse(inspect.getsource(spec)).body if isinstance(node, ast.ClassDef))
     pairs = [
         (first, second) for first, second in itertools.pairwise(body) if isinstance(first, ast.AnnAssign) and isinstance(second, ast.Expr)
     ]
@@ -110,7 +108,7 @@ def field_docs(spec: str) -> dict[str, str]:
 
 def help_of(spec: type[Spec], field: str) -> str:
     """What a field means, in one paragraph; empty where its name says it all."""
-    return field_docs(spec.__name__).get(field, "").replace("``", "")
+    return field_docs(spec).get(field, "").replace("``", "")  # type: ignore[arg-type]
 
 
 def spec_from(kind: str, values: dict[str, Any]) -> RunSpec:

@@ -1,37 +1,23 @@
 """What each kind of run does, step by step. Every step looks first at what is on disk already, so a resumed run goes on where it was.
 
-This is the one module of ``core.runs`` that brings torch: the worker imports it when it has the device.
+This module and those of the steps bring torch: the worker imports them when it has the device.
 """
 
-import gc
 import shutil
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 from core.data.blocks import build
-from core.distill.checks import check_processes
-from core.distill.matching import conflicts, member_conflicts
 from core.distill.trainer import distill
 from core.distill.watch import Measure
-from core.errors import UserError
-from core.evaluate.generate import check_prompts
 from core.evaluate.preview import Previewer
-from core.files import read_json, replacing, require_free, tree_bytes, write_text, writing_to
-from core.model.checkpoint import copy_companions, full_config, load_model, load_tokenizer
+from core.model.checkpoint import copy_companions, full_config, load_model
 from core.model.cost import cost_of
 from core.model.device import pick
-from core.model.dims import dims_of
-from core.model.source import read_config, resolve
-from core.plan.plan import Plan, make_plan, plan_problems
-from core.plan.stages import stage_problems_of
+from core.model.source import resolve
+from core.plan.plan import Plan, make_plan
 from core.progress import Progress, Silent
-from core.prune.card import model_card, results_table
 from core.prune.export import prune_checkpoint
 from core.prune.repair.repair import repair_checkpoint
 from core.prune.rounds import plan_in_rounds
-from core.report.html import write_report
 from core.runs import machine
 from core.runs.family import make_members
 from core.runs.findings import (
@@ -50,65 +36,18 @@ from core.runs.findings import (
     teacher_of,
     update_results,
 )  # fmt: skip
+from core.runs.finishing import save_step
 from core.runs.folder import Run
 from core.runs.following import Following
+from core.runs.phases import Step, phase
+from core.runs.preflight import preflight
 from core.runs.searching import finals_step, search_step
-from core.score.criteria import problems as criterion_problems
 from core.score.scoring import score
-from core.score.share import meet, place
+from core.score.share import meet
 from core.score.store import load as load_scores
-from core.search.space import candidates
-from core.specs import NO_PINS
-
-Step = Callable[[Run, Progress], None]
 
 ROLES = {"pruned": "pruned", "model": "distilled"}
 """Name of a model's folder inside a run -> the part it plays."""
-
-
-def preflight(run: Run, progress: Progress) -> None:
-    """Refuse at once what would fail later: impossible targets or pins, prompts too long, an output folder that is taken or cannot be written."""
-    spec, folder = run.spec, resolve(run.spec.model, progress)
-    if spec.kind == "distill":
-        check_processes(spec.distill, place()[1], run.path / "checkpoints")
-    config = read_config(str(folder))
-    pins = NO_PINS if spec.kind == "search" else spec.pins  # whether they fit depends on the candidate
-    found = plan_problems(config, spec.targets, spec.rank, pins)
-    if spec.kind in ("preview", "search", "prune", "distill"):
-        found += criterion_problems(
-            spec.rank, spec.score, removed=dims_of(config).layers - (spec.targets.num_hidden_layers or dims_of(config).layers)
-        )
-    if spec.kind == "distill":
-        teacher_layers = dims_of(read_config(str(teacher_of(run, progress)))).layers
-        layers = spec.targets.num_hidden_layers or dims_of(config).layers
-        found += conflicts(spec.distill, layers, teacher_layers, planned=not spec.teacher)
-    if spec.kind == "family":
-        found += stage_problems_of(config, spec.stages) or member_conflicts(spec, config)
-    if spec.teacher and load_tokenizer(teacher_of(run, progress)).get_vocab() != load_tokenizer(folder).get_vocab():
-        found.append(f"teacher: {spec.teacher} has another tokenizer than {spec.model}. Name one of the same family of models.")
-    if found:
-        raise UserError("\n".join(found))
-    if spec.kind == "search":
-        candidates(config, spec.search)
-    if spec.kind not in ("preview", "search") and (context := config.get("max_position_embeddings")):
-        check_prompts(load_tokenizer(folder), spec.evaluate.prompts, spec.evaluate.max_new_tokens, context)
-    if spec.output is not None:
-        check_output(Path(spec.output).expanduser())
-
-
-def check_output(folder: Path) -> None:
-    """Check that a folder can receive a model.
-
-    Raises:
-        UserError: it is a file, holds something already, or cannot be written.
-    """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise UserError(f"The output folder {folder} exists and is not empty. Choose another, or move what is in it.")
-    with writing_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".coppice"
-        probe.touch()
-        probe.unlink()
 
 
 def score_step(run: Run, progress: Progress) -> None:
@@ -248,20 +187,6 @@ def evaluate_step(run: Run, progress: Progress) -> None:
     add_generations(run, {"distilled": models["distilled"]})
 
 
-def save_step(run: Run, progress: Progress) -> None:
-    """Write model card, report and, if asked for, the copy in the output folder; clear away what nobody needs any more."""
-    final = next((run.path / name for name in ("model", "pruned") if (run.path / name).exists()), None)
-    progress.step("save", 0, 1)
-    if final is not None:
-        write_card(run, final, progress)
-        if run.spec.output is not None:
-            export(final, Path(run.spec.output).expanduser())
-    for name in ("checkpoints", "teacher-checkpoints", "teacher", "states"):
-        shutil.rmtree(run.path / name, ignore_errors=True)
-    write_report(run, run.path / "report.html")
-    progress.step("save", 1, 1)
-
-
 def family_step(run: Run, progress: Progress) -> None:
     """Make all members, and gather what was measured on them; the last one's figures are the family's."""
     make_members(run, progress)
@@ -306,39 +231,6 @@ def probe_step(run: Run, progress: Progress) -> None:
     update_results(run, **found, machine=machine.describe(str(model.device)))
 
 
-class Within:
-    """Progress of a step whose parts report under names of their own: all of it is the step's phase."""
-
-    PARTS = ("measure", "speed", "generate")
-
-    def __init__(self, progress: Progress, phase: str) -> None:
-        self._progress, self._phase = progress, phase
-
-    def step(self, phase: str, done: int, total: int, **metrics: Any) -> None:
-        """Pass a step on."""
-        self._progress.step(self._phase if phase in self.PARTS else phase, done, total, **metrics)
-
-    def note(self, message: str) -> None:
-        """Pass a sentence on."""
-        self._progress.note(message)
-
-
-def phase(name: str, step: Step) -> Step:
-    """The step as a phase of a run, with the time it takes added to the run's results."""
-
-    def run_step(run: Run, progress: Progress) -> None:
-        began = time.monotonic()
-        try:
-            step(run, Within(progress, name))
-        finally:
-            gc.collect()
-            if run.path.exists():
-                seconds = run.results().get("seconds", {})
-                update_results(run, seconds=seconds | {name: seconds.get(name, 0.0) + time.monotonic() - began})
-
-    return run_step
-
-
 CUT = (
     preflight,
     phase("score", score_step),
@@ -359,20 +251,3 @@ STEPS: dict[str, tuple[Step, ...]] = {
     "generate": (preflight, phase("generate", generate_step)),
 }
 """Kind of run -> its steps."""
-
-
-def write_card(run: Run, folder: Path, progress: Progress) -> None:
-    """Write the final model's card, with what was measured."""
-    before = full_config(resolve(run.spec.model, progress))
-    write_text(
-        folder / "README.md", model_card(before, read_json(folder / "config.json"), run.spec.to_dict(), results_table(run.results()))
-    )
-
-
-def export(folder: Path, target: Path) -> None:
-    """Copy a checkpoint into an empty folder, whole or not at all."""
-    check_output(target)
-    require_free(target, tree_bytes(folder))
-    target.rmdir()
-    with replacing(target) as temporary:
-        shutil.copytree(folder, temporary)
