@@ -4,10 +4,11 @@ import streamlit as st
 
 from core.specs import RepairSpec
 
-REPAIR_NAMES = {"none": "None", "closed": "Closed form", "thorough": "Thorough"}
+REPAIR_NAMES = {"none": "None", "closed": "Closed form", "scaled": "Closed form and scales", "thorough": "Thorough"}
 REPAIR_HELP = (
     "Fits the surviving weights to the uncut model before any training; size and shapes stay. "
-    "Closed form: least squares, a few forward passes. Thorough: each layer also learns a little, some fifty forward passes. "
+    "Closed form: least squares, a few forward passes. Scales: a factor for every unit is then learnt from the uncut model's predictions. "
+    "Thorough: each layer learns a little too, some fifty forward passes. "
     "What either gives back is measured, before and after; docs/benchmarks.md says what it gave on the embedded model."
 )
 REPAIR_BLOCKS_HELP = (

@@ -37,6 +37,7 @@ def ffn_and_depth(ground: Ground, share: float, *, method: str = "closed") -> Cu
 
 RECIPES = {
     "FFN by RMS, closed form": ffn,
+    "FFN by RMS, closed form and scales": functools.partial(ffn, method="scaled"),
     "FFN by RMS, thorough": functools.partial(ffn, method="thorough"),
     "FFN by RMS, no repair": functools.partial(ffn, method="none"),
     "FFN by Wanda, closed form": functools.partial(ffn, neurons="wanda"),
@@ -45,7 +46,7 @@ RECIPES = {
     "FFN and KV groups, closed form": ffn_and_groups,
     "FFN and four layers, closed form": ffn_and_depth,
 }
-"""Name -> recipe. The first is the default, the second its thorough form."""
+"""Name -> recipe. The first is the default, the next two add to it."""
 
 
 def repaired(ground: Ground, plan: Plan, method: str) -> Cut:

@@ -57,7 +57,7 @@ class Goal(Spec):
         return found + positive(multiple=self.multiple, context=self.context, batch=self.batch)
 
 
-REPAIRS = ("none", "closed", "thorough")
+REPAIRS = ("none", "closed", "scaled", "thorough")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class RepairSpec(Spec):
     """How surviving weights make good what a cut took, by forward passes over the calibration blocks."""
 
     method: str = "closed"
-    """``none`` leaves surviving weights as they are, ``closed`` fits them by least squares layer by layer, ``thorough`` then lets every layer learn a little."""
+    """``none`` leaves surviving weights as they are, ``closed`` fits them by least squares layer by layer, ``scaled`` then learns a scale for every unit from the uncut model's predictions, ``thorough`` lets every layer learn a little before that."""
     blocks: int = 64
     """Blocks that are fitted on: the calibration blocks, then as many of the training blocks as it takes. Few tokens are the limit of a fit."""
     ridge: float | None = None
@@ -74,13 +74,28 @@ class RepairSpec(Spec):
     """Optimiser steps a layer of ``thorough``."""
     learning_rate: float = 5e-4
     """Peak rate of ``thorough``."""
+    passes: int = 3
+    """How often ``scaled`` and ``thorough`` learn scales from all blocks."""
+    scale_rate: float = 5e-3
+    """Peak rate of the scales."""
     batch_size: int = 4
     """Blocks a forward pass, and a step of ``thorough``."""
+
+    @property
+    def scales(self) -> bool:
+        """Whether scales are learnt at the end."""
+        return self.method in ("scaled", "thorough")
 
     def own_problems(self) -> list[tuple[str, str]]:
         found = one_of(REPAIRS, method=self.method)
         return found + positive(
-            blocks=self.blocks, ridge=self.ridge, steps=self.steps, learning_rate=self.learning_rate, batch_size=self.batch_size
+            blocks=self.blocks,
+            ridge=self.ridge,
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            passes=self.passes,
+            scale_rate=self.scale_rate,
+            batch_size=self.batch_size,
         )
 
 

@@ -38,7 +38,7 @@ def learn(
     """
     weights = [layer.tensor(name).requires_grad_() for name in layer.names]
     optimiser = torch.optim.AdamW(weights, lr=spec.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, spec.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: falling_rate(step, spec.steps))
     order = torch.Generator().manual_seed(0)
     start = lowest = _error(layer, held_back())
     best = [weight.detach().clone() for weight in weights]
@@ -68,8 +68,8 @@ def _error(layer: Layer, batches: Sequence[Batch]) -> float:
     return sum(float(_loss(layer, *batch)) * len(batch[0]) for batch in batches)
 
 
-def _rate(step: int, steps: int) -> float:
-    """Linear warm-up, then cosine to a tenth."""
+def falling_rate(step: int, steps: int) -> float:
+    """Share of the peak rate before step ``step`` of ``steps``: linear warm-up, then cosine to a tenth."""
     warm = max(1, round(WARMUP * steps))
     if step < warm:
         return (step + 1) / warm

@@ -4,6 +4,7 @@ repair_model(teacher, plan, blocks_NT, spec) -> model          for benchmarks, n
 repair_checkpoint(folder, plan, blocks_NT, spec, target, …)    for runs; writes a plain Hugging Face folder
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from core.errors import UserError
 from core.files import replacing, require_free, write_text
-from core.model.checkpoint import copy_companions, full_config
+from core.model.checkpoint import copy_companions, full_config, load_model
 from core.model.cost import cost_of
 from core.model.dims import resized_config
 from core.plan.plan import Plan
 from core.progress import Progress, Silent
 from core.prune.card import model_card
 from core.prune.export import locate, write_config, write_shards
-from core.prune.repair.sequence import Repair
+from core.prune.repair.scales import learn_scales
+from core.prune.repair.sequence import Repair, Site
 from core.specs import RepairSpec
 
 
@@ -42,10 +45,13 @@ def repair_model(
     repair = Repair(lambda name: tensors[name].detach(), config, plan, blocks_NT, spec, teacher.device)
     smaller = resized_config(config, plan.dims, plan.layers.tolist())
     student = AutoModelForCausalLM.from_config(AutoConfig.for_model(**smaller)).eval().to(teacher.device)
-    for name, tensor in repair.tensors(progress or Silent()):
+    dtypes: dict[str, torch.dtype] = {}
+    for name, tensor in _noting(repair.tensors(progress or Silent()), dtypes):
         student.get_parameter(name).data = tensor.to(teacher.device, torch.float32)
     student.tie_weights()
     student.config.use_cache = False
+    if spec.scales:
+        _scale(student, teacher, repair, dtypes, progress or Silent())
     return student, summary(repair, progress or Silent())
 
 
@@ -73,13 +79,44 @@ def repair_checkpoint(
             return file.get_tensor(name)
 
     repair = Repair(read, config, plan, blocks_NT, spec, torch.device(device))
+    dtypes: dict[str, torch.dtype] = {}
     with replacing(target) as folder:
         folder.mkdir()
-        write_shards(folder, repair.tensors(progress))
+        write_shards(folder, _noting(repair.tensors(progress), dtypes))
         write_config(folder, smaller)
+        if spec.scales:
+            _scale_checkpoint(folder, source, repair, dtypes, progress)
         copy_companions(source, folder)
         write_text(folder / "README.md", model_card(config, smaller, recipe))
     return summary(repair, progress)
+
+
+def _noting(named: Iterable[tuple[str, Tensor]], dtypes: dict[str, torch.dtype]) -> Iterator[tuple[str, Tensor]]:
+    """Pass tensors on and note their number formats."""
+    for name, tensor in named:
+        dtypes[name] = tensor.dtype
+        yield name, tensor
+
+
+def _scale(student: PreTrainedModel, teacher: PreTrainedModel, repair: Repair, dtypes: dict[str, torch.dtype], progress: Progress) -> None:
+    """Learn scales, round what they made to the checkpoint's number formats, and take down what came of it."""
+    layers = len(repair.plan.layers)
+    gain = learn_scales(
+        student, teacher, repair.ids_NT.numpy(), repair.spec, lambda done: progress.step("repair", layers + done, repair.units)
+    )
+    for name, weight in student.named_parameters():
+        weight.data = weight.to(dtypes[name]).to(weight.dtype)
+    repair.sites.append(Site(place="scales", ridge=None, gain=gain, short=False))
+
+
+def _scale_checkpoint(folder: Path, source: Path, repair: Repair, dtypes: dict[str, torch.dtype], progress: Progress) -> None:
+    """The same with the repaired checkpoint in ``folder``, which is written anew."""
+    student, teacher = (load_model(place, repair.device) for place in (folder, source))
+    _scale(student, teacher, repair, dtypes, progress)
+    named = dict(student.named_parameters())
+    for file in folder.glob("*.safetensors*"):
+        file.unlink()
+    write_shards(folder, ((name, named[name].detach().to("cpu", dtype).contiguous()) for name, dtype in dtypes.items()))
 
 
 def summary(repair: Repair, progress: Progress) -> dict[str, Any]:

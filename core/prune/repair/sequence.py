@@ -63,6 +63,8 @@ class Repair:
         self.fitted, self.held_back = parts(*self.ids_NT.shape)
         self.eps = float(config["rms_norm_eps"])
         self.tokens = sum(len(self.ids_NT[place]) for place in self.fitted)
+        self.units = len(plan.layers) + (spec.passes if spec.scales else 0)
+        """Layers, and passes of learning scales, that progress counts."""
         self.sites: list[Site] = []
         """Filled as the repair goes on."""
 
@@ -80,7 +82,7 @@ class Repair:
         self._pass_over(0, bounds[0])
         for position, (layer, following) in enumerate(itertools.pairwise(bounds)):
             yield from self._layer(position, layer, following)
-            progress.step("repair", position + 1, len(self.plan.layers))
+            progress.step("repair", position + 1, self.units)
         yield from self._outside(names.final_norm)
 
     def _pass_over(self, start: int, stop: int) -> None:
