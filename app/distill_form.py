@@ -14,7 +14,7 @@ from core.model.card import Card
 from core.report import format as fmt
 from core.report.distill_figures import map_picture, mix_of, mix_picture
 from core.report.run_figures import TERM_NAMES
-from core.specs import LOSSES, SCHEDULES, SHARDINGS, STATES, DataSpec, DistillSpec
+from core.specs import LOSSES, SCHEDULES, SHARDINGS, STATES, TRACKERS, DataSpec, DistillSpec
 
 MAIN: dict[str, tuple[str, str]] = {
     "steps": ("Steps", "Optimiser steps. 60 give a first impression on a laptop; thousands give a good model."),
@@ -57,7 +57,7 @@ INCREMENTS = {
 LABELS = {name: label for name, (label, _) in (MAIN | MORE).items()} | {
     "beta": "Teacher's share", "skew": "Teacher's share", "top_k": "Tokens", "samples": "Draws", "intermediate_weight": "States' weight",
     "layer_map": "Layer map", "intermediate": "Intermediate states", "teacher_cache": "The teacher", "loss": "Distance",
-    "sharding": "Several processes",
+    "sharding": "Several processes", "report_to": "Trackers",
 }  # fmt: skip
 """Field -> its label on the form."""
 
@@ -224,6 +224,12 @@ def _more() -> dict[str, Any]:
     values["gradient_checkpointing"] = right.checkbox(
         "Compute activations twice", key="w_gradient_checkpointing", persist_state="session", help="Less memory, about a third more work."
     )
+    values["report_to"] = tuple(
+        right.multiselect(
+            "Trackers", TRACKERS, key="w_report_to", persist_state="session", placeholder="None",
+            help="Programs that follow the training too; each needs its package. TensorBoard's file lies in the run's folder.",
+        )
+    )  # fmt: skip
     values["sharding"] = left.selectbox(
         "Several processes", SHARDINGS, format_func=SHARED.__getitem__, key="w_sharding", persist_state="session",
         help="For a launcher on several devices (docs/scale.md): what each holds only a part of. It changes nothing of what is learnt.",

@@ -9,6 +9,7 @@ import streamlit as st
 from app import cached, distill_form, estimate, family_form, repair_form
 from app.state import Draft
 from core.distill.matching import conflicts, member_conflicts
+from core.distill.trackers import tracker_problems
 from core.errors import UserError
 from core.model.card import Card
 from core.plan.plan import plan_problems
@@ -79,6 +80,8 @@ def complaints(spec: RunSpec, card: Card) -> list[str]:
         found += _readable(conflicts(spec.distill, spec.targets.num_hidden_layers or card.dims.layers, card.dims.layers))
     if spec.kind == "family" and not found and not spec.distill.problems():
         found += member_conflicts(spec, card.config)
+    if spec.kind in ("distill", "family") and not spec.distill.problems():
+        found += _readable(tracker_problems(spec.distill.report_to))
     if spec.kind == "distill" and spec.distill.sharding != "none":
         found.append(ONE_PROCESS)
     if not found and (needed := disk_needed(spec, card)) > (free := disk_free()):

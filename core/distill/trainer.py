@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import PreTrainedModel, TrainingArguments
+from transformers.integrations import TensorBoardCallback
 
 from core.distill.best import Best
 from core.distill.checkpoints import check_recipe, newest_whole, written_whole
@@ -198,12 +199,22 @@ def run_trainer(
         teacher=teacher, saving=training.saving, objective=objective, vocabulary=vocabulary, matching=matching, spec=training.spec, model=model,
         args=training.arguments, train_dataset=training.rows, callbacks=[watch],
     )  # fmt: skip
+    _with_trackers(trainer, watch, training)
     resumed = newest_whole(training.checkpoints)
     if resumed:
         training.progress.note(f"Going on from {resumed.name}.")
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     if watch.stopped:
         raise Stopped
+
+
+def _with_trackers(trainer: DistillTrainer, watch: Watch, training: Training) -> None:
+    """Let trackers hear what the watch adds to a step's figures; TensorBoard's file lies beside the checkpoints, which are deleted in the end."""
+    callbacks = trainer.callback_handler.callbacks
+    callbacks.sort(key=lambda callback: callback is not watch)
+    for callback in callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(training.checkpoints.parent / "tensorboard" / training.phase)
 
 
 def corrected_teacher(folder: Path, training: Training, out: Path) -> Path:

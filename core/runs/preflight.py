@@ -4,6 +4,7 @@ from pathlib import Path
 
 from core.distill.checks import check_processes
 from core.distill.matching import conflicts, member_conflicts
+from core.distill.trackers import tracker_problems
 from core.errors import UserError
 from core.evaluate.generate import check_prompts
 from core.files import writing_to
@@ -39,6 +40,8 @@ def preflight(run: Run, progress: Progress) -> None:
         teacher_layers = dims_of(read_config(str(teacher_of(run, progress)))).layers
         layers = spec.targets.num_hidden_layers or dims_of(config).layers
         found += conflicts(spec.distill, layers, teacher_layers, planned=not spec.teacher)
+    if spec.kind in ("distill", "family") and spec.distill.steps:
+        found += tracker_problems(spec.distill.report_to)
     if spec.kind == "family":
         found += stage_problems_of(config, spec.stages) or member_conflicts(spec, config)
     if spec.teacher and load_tokenizer(teacher_of(run, progress)).get_vocab() != load_tokenizer(folder).get_vocab():

@@ -149,6 +149,17 @@ def test_a_training_to_be_shared_is_left_to_a_launcher() -> None:
     assert at.button(key="start").disabled
 
 
+def test_a_tracker_that_is_not_installed_is_told_before_the_run_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.distill.trackers.find_spec", lambda package: None)
+    at = page(draft=draft_of(Targets(num_hidden_layers=20)))
+    at.multiselect(key="w_report_to").set_value(["mlflow"]).run()
+    assert [error.value for error in at.error] == [
+        "Trackers: mlflow cannot be reported to, its package is not installed. Install it (pip install mlflow), or leave it out."
+    ]
+    assert at.code[0].value.endswith("--report-to mlflow")
+    assert at.button(key="start").disabled
+
+
 def test_a_familys_layer_map_must_fit_every_member() -> None:
     at = page(draft=draft_of(Targets(num_hidden_layers=20)))
     at.segmented_control(key="w_kind").set_value("family").run()
