@@ -6,6 +6,7 @@ This module and those of the steps bring torch: the worker imports them when it 
 import shutil
 
 from core.data.blocks import build
+from core.distill.checks import shared_vocabulary
 from core.distill.trainer import distill
 from core.distill.watch import Measure
 from core.evaluate.preview import Previewer
@@ -200,7 +201,10 @@ def family_step(run: Run, progress: Progress) -> None:
 def compare_step(run: Run, progress: Progress) -> None:
     """Measure the run's model, against another if one was named."""
     blocks = blocks_of(run, progress)
-    teacher = load_model(resolve(run.spec.against[0], progress), pick(run.spec.device)) if run.spec.against else None
+    folders = [resolve(name, progress) for name in (run.spec.model, *run.spec.against[:1])]
+    if run.spec.against:
+        shared_vocabulary((folders[0], folders[1]), (full_config(folders[0])["vocab_size"], full_config(folders[1])["vocab_size"]))
+    teacher = load_model(folders[1], pick(run.spec.device)) if run.spec.against else None
     reference = references(run, teacher, progress) if teacher is not None else {}
     models = ({"teacher": teacher} if teacher is not None else {}) | {
         "model": load_model(resolve(run.spec.model, progress), pick(run.spec.device))

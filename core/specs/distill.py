@@ -1,6 +1,5 @@
 """How the cut model learns."""
 
-import math
 from dataclasses import dataclass
 
 from core.specs.spec import Spec, one_of, positive
@@ -114,7 +113,7 @@ class DistillSpec(Spec):
             "sample_prompts",
         )
         found += [(name, f"must be 0 or more, got {value}.") for name in weights if (value := getattr(self, name)) < 0]
-        if self.learning_rate > 0.1 or not math.isfinite(self.learning_rate):
+        if self.learning_rate > 0.1:
             found.append(("learning_rate", f"{self.learning_rate} would destroy the model; take 1e-5 to 1e-2."))
         if not 0 <= self.warmup_frac <= 1:
             found.append(("warmup_frac", f"must be between 0 and 1, got {self.warmup_frac}."))
