@@ -189,13 +189,8 @@ def evaluate_step(run: Run, progress: Progress) -> None:
 
 
 def family_step(run: Run, progress: Progress) -> None:
-    """Make all members, and gather what was measured on them; the last one's figures are the family's."""
+    """Make all members."""
     make_members(run, progress)
-    members = run.results()["members"]
-    found = [Run(run.path.parent / member["run"]).results() for member in members]
-    figures = [part.get("distilled", part["pruned"]) for part in found]
-    kept = [member | {key: part[key] for key in ("parameters", "heldout")} for member, part in zip(members, figures, strict=True)]
-    update_results(run, teacher=found[0]["teacher"], distilled=figures[-1], members=kept, machine=found[0].get("machine"))
 
 
 def compare_step(run: Run, progress: Progress) -> None:

@@ -16,11 +16,11 @@ from app.state import Draft
 from core.files import write_json
 from core.model.embedded import MODEL_NAME
 from core.runs import control
-from core.runs.folder import Run, all_runs
+from core.runs.folder import Run, all_runs, member_id
 from core.runs.machine import cpu_model
 from core.specs import RankSpec, RunSpec, ScoreSpec, Targets
 from core.workspace import ROOT, room
-from tests.app.ready import unfolded
+from tests.app.ready import charts, figure, unfolded
 from tests.synthetic_runs import early_events, held, make_run, results, step_event, write_events
 
 CONFIG = {
@@ -332,6 +332,23 @@ def test_a_ranking_that_the_scoring_cannot_answer_is_told_before_the_start(rank:
     at = page(draft=draft_of(Targets(num_hidden_layers=20), rank=rank, score=score))
     assert told in said(at)
     assert at.button(key="start").disabled == bool(told)
+
+
+def test_a_family_shows_its_members_their_quality_against_size_and_who_was_made_from_whom() -> None:
+    stages = ("intermediate_size=1280", "intermediate_size=1024,num_hidden_layers=24", "intermediate_size=768")
+    run = make_run("done", spec=RunSpec(kind="family", stages=stages, targets=Targets()))
+    for number, (state, steps) in enumerate((("done", 60), ("stopped", 20)), start=1):
+        member = make_run(state, steps=steps)
+        member.path.rename(run.path.parent / member_id(run.id, number))
+    figures = results()
+    write_json(run.path / "results.json", figures | {"members": [{"run": "-", "stage": stages[0], **figures["distilled"]}]})
+    at = page(run=run.id)
+    table = next(table.value for table in at.table if "Sizes" in table.value)
+    assert table["State"].tolist() == ["done", "stopped", "to come"]
+    assert table["Sizes"].tolist()[1] == "intermediate_size=1024, num_hidden_layers=24"
+    assert table["Gap recovered"].tolist() == ["70.4 %", "–", "–"]
+    assert charts(at)[-1] == "3 runs made from 1 model: SmolLM2-135M-Instruct. The longest chain has 3 generations."
+    assert {"Teacher", "Member 1, distilled"} <= {trace.get("name") for trace in figure(at, "family_quality")["data"]}
 
 
 def test_a_family_goes_down_to_the_draft_member_by_member(monkeypatch: pytest.MonkeyPatch) -> None:
