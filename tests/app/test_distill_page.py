@@ -131,7 +131,14 @@ def test_what_is_learnt_from_stands_in_the_command_with_its_own_knob() -> None:
 
 def test_the_teachers_store_says_its_size_and_does_not_go_with_states() -> None:
     at = page(draft=draft_of(Targets(num_hidden_layers=20)))
-    assert "Stored exactly it takes 70.8 MB on disk, at half size 35.4 MB." in said(at)
+    assert "Stored exactly it takes 70.8 MB on disk, at half size 35.4 MB. Intermediate states are learnt from, so it is asked." in said(at)
+    at.segmented_control(key="w_states_mode").set_value("None").run()
+    assert "Each block is seen once, so it is asked." in said(at)
+    at.number_input(key="w_steps").set_value(400).run()
+    assert "so it is stored exactly if the disk has room." in said(at)
+    assert "151 MB at most" in at.table[0].value.to_string()
+    at.number_input(key="w_steps").set_value(60).run()
+    at.segmented_control(key="w_states_mode").set_value("As advised").run()
     at.segmented_control(key="w_teacher_cache").set_value("float32").run()
     assert "70.8 MB at most" in at.table[0].value.to_string()
     assert at.code[0].value.endswith("--teacher-cache float32")
