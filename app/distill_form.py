@@ -69,6 +69,7 @@ STORES = {
     "float32": "Store exactly",
     "bfloat16": "Store at half size",
 }
+TRACKER_NAMES = {"tensorboard": "TensorBoard", "wandb": "Weights & Biases", "mlflow": "MLflow", "trackio": "Trackio"}
 SHARED = {"none": "Share nothing (DDP)", "student": "Share the student (FSDP2)", "both": "Share the student and the teacher"}
 
 
@@ -234,7 +235,7 @@ def _more() -> dict[str, Any]:
     )
     values["report_to"] = tuple(
         right.multiselect(
-            "Trackers", TRACKERS, key="w_report_to", persist_state="session", placeholder="None",
+            "Trackers", TRACKERS, format_func=TRACKER_NAMES.__getitem__, key="w_report_to", persist_state="session", placeholder="None",
             help="Programs that follow the training too; each needs its package. TensorBoard's file lies in the run's folder.",
         )
     )  # fmt: skip
