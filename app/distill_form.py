@@ -1,6 +1,7 @@
 """The form for distillation: what is learnt from and how, with the loss and the layer map as pictures and the teacher's store with its size."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -8,13 +9,13 @@ import streamlit as st
 from app import cached, charts
 from app.state import Draft
 from core.distill.cache import cache_bytes
-from core.distill.matching import AUTO, Pairs, advised, conflicts, kinds_of, pairs_of
+from core.distill.matching import AUTO, Pairs, advised, conflicts, kinds_of, pairs_of, stored_as
 from core.errors import UserError
 from core.model.card import Card
 from core.report import format as fmt
 from core.report.distill_figures import map_picture, mix_of, mix_picture
 from core.report.run_figures import TERM_NAMES
-from core.specs import LOSSES, SCHEDULES, SHARDINGS, STATES, DataSpec, DistillSpec
+from core.specs import LOSSES, SCHEDULES, SHARDINGS, STATES, TRACKERS, DataSpec, DistillSpec
 
 MAIN: dict[str, tuple[str, str]] = {
     "steps": ("Steps", "Optimiser steps. 60 give a first impression on a laptop; thousands give a good model."),
@@ -57,16 +58,18 @@ INCREMENTS = {
 LABELS = {name: label for name, (label, _) in (MAIN | MORE).items()} | {
     "beta": "Teacher's share", "skew": "Teacher's share", "top_k": "Tokens", "samples": "Draws", "intermediate_weight": "States' weight",
     "layer_map": "Layer map", "intermediate": "Intermediate states", "teacher_cache": "The teacher", "loss": "Distance",
-    "sharding": "Several processes",
+    "sharding": "Several processes", "report_to": "Trackers",
 }  # fmt: skip
 """Field -> its label on the form."""
 
 NONE, ADVISED, CHOSEN = "None", "As advised", "Chosen"
 STORES = {
+    "auto": "As it pays",
     "off": "Ask it each time",
     "float32": "Store exactly",
     "bfloat16": "Store at half size",
 }
+TRACKER_NAMES = {"tensorboard": "TensorBoard", "wandb": "Weights & Biases", "mlflow": "MLflow", "trackio": "Trackio"}
 SHARED = {"none": "Share nothing (DDP)", "student": "Share the student (FSDP2)", "both": "Share the student and the teacher"}
 
 
@@ -81,7 +84,7 @@ def settings(draft: Draft, card: Card) -> DistillSpec:
     if len(mix_of(spec, kinds)) > 1:
         charts.show(mix_picture(spec, kinds), "mix")
     _map(spec, draft, card)
-    values |= _store(spec, draft.data, card)
+    values |= _store(spec, draft.data, card, kinds)
     with st.expander("More settings", icon=":material/tune:"):
         values |= _more()
     return DistillSpec(**values)
@@ -184,26 +187,32 @@ def _kept(draft: Draft, card: Card) -> list[int] | None:
         return None
 
 
-def store_bytes(spec: DistillSpec, data: DataSpec, card: Card, number_format: str | None = None) -> int:
-    """Size of the teacher's stored states, at most: of every block that the steps will see."""
-    number_format = number_format or spec.teacher_cache
-    seen = min(data.train_blocks, max(0, spec.steps) * spec.batch_blocks * spec.accumulation)
+def store_bytes(spec: DistillSpec, data: DataSpec, card: Card, kinds: Sequence[str] = (), number_format: str | None = None) -> int:
+    """Size of the teacher's stored states, at most: of every block that the steps will see. ``kinds`` are the states that are learnt from."""
+    rows = max(0, spec.steps) * spec.batch_blocks * spec.accumulation
+    number_format, seen = number_format or stored_as(spec, kinds, rows, data.train_blocks), min(data.train_blocks, rows)
     return 0 if number_format == "off" else cache_bytes(seen, data.seq_len, card.dims.hidden, number_format)
 
 
-def _store(spec: DistillSpec, data: DataSpec, card: Card) -> dict[str, Any]:
+def _store(spec: DistillSpec, data: DataSpec, card: Card, kinds: Sequence[str]) -> dict[str, Any]:
     """Whether the teacher's final states are stored, each choice with its size."""
     kept = st.segmented_control(
-        "The teacher", list(STORES), default="off", required=True, key="w_teacher_cache", persist_state="session",
+        "The teacher", list(STORES), default="auto", required=True, key="w_teacher_cache", persist_state="session",
         format_func=STORES.__getitem__,
         help="Stored, its body runs once for each block of text: not again in later epochs, for other students, or when a run repeats.",
     )  # fmt: skip
-    exact, half = (fmt.size(store_bytes(spec, data, card, number_format)) for number_format in ("float32", "bfloat16"))
-    st.caption(
-        f"Stored exactly it takes {exact} on disk, at half size {half}."
-        + (" Then only its predictions are learnt from." if kept != "off" else "")
-    )
+    exact, half = (fmt.size(store_bytes(spec, data, card, kinds, number_format)) for number_format in ("float32", "bfloat16"))
+    st.caption(f"Stored exactly it takes {exact} on disk, at half size {half}." + _consequence(spec, data, card, kinds, kept))
     return {"teacher_cache": kept}
+
+
+def _consequence(spec: DistillSpec, data: DataSpec, card: Card, kinds: Sequence[str], kept: str) -> str:
+    """What the choice of a store means for this run."""
+    if kept != "auto":
+        return "" if kept == "off" else " Then only its predictions are learnt from."
+    if store_bytes(dataclasses.replace(spec, teacher_cache=kept), data, card, kinds):
+        return " The text is gone through more than once, so it is stored exactly if the disk has room."
+    return " Intermediate states are learnt from, so it is asked." if kinds else " Each block is seen once, so it is asked."
 
 
 def _more() -> dict[str, Any]:
@@ -224,6 +233,12 @@ def _more() -> dict[str, Any]:
     values["gradient_checkpointing"] = right.checkbox(
         "Compute activations twice", key="w_gradient_checkpointing", persist_state="session", help="Less memory, about a third more work."
     )
+    values["report_to"] = tuple(
+        right.multiselect(
+            "Trackers", TRACKERS, format_func=TRACKER_NAMES.__getitem__, key="w_report_to", persist_state="session", placeholder="None",
+            help="Programs that follow the training too; each needs its package. TensorBoard's file lies in the run's folder.",
+        )
+    )  # fmt: skip
     values["sharding"] = left.selectbox(
         "Several processes", SHARDINGS, format_func=SHARED.__getitem__, key="w_sharding", persist_state="session",
         help="For a launcher on several devices (docs/scale.md): what each holds only a part of. It changes nothing of what is learnt.",

@@ -8,7 +8,8 @@ import streamlit as st
 
 from app import cached, distill_form, estimate, family_form, repair_form
 from app.state import Draft
-from core.distill.matching import conflicts, member_conflicts
+from core.distill.matching import conflicts, kinds_of, member_conflicts
+from core.distill.trackers import tracker_problems
 from core.errors import UserError
 from core.model.card import Card
 from core.plan.plan import plan_problems
@@ -79,6 +80,8 @@ def complaints(spec: RunSpec, card: Card) -> list[str]:
         found += _readable(conflicts(spec.distill, spec.targets.num_hidden_layers or card.dims.layers, card.dims.layers))
     if spec.kind == "family" and not found and not spec.distill.problems():
         found += member_conflicts(spec, card.config)
+    if spec.kind in ("distill", "family") and not spec.distill.problems():
+        found += _readable(tracker_problems(spec.distill.report_to))
     if spec.kind == "distill" and spec.distill.sharding != "none":
         found.append(ONE_PROCESS)
     if not found and (needed := disk_needed(spec, card)) > (free := disk_free()):
@@ -120,7 +123,13 @@ def disk_needed(spec: RunSpec, card: Card) -> int:
     """Bytes that the run will take at most, an estimate; each member of a family keeps its own."""
     made = [targets_of(card.config, spec.stages[:number]) for number in range(1, len(spec.stages) + 1)] or [spec.targets]
     models = sum(cached.cost(card.config, targets).parameters for targets in made) * BYTES_A_PARAMETER[spec.kind]
-    return models + (distill_form.store_bytes(spec.distill, spec.data, card) if spec.kind != "prune" else 0)
+    return models + (stored_bytes(spec, card) if spec.kind != "prune" else 0)
+
+
+def stored_bytes(spec: RunSpec, card: Card) -> int:
+    """Size of the teacher's stored states, at most; of a family, those of the uncut model."""
+    layers = spec.targets.num_hidden_layers or card.dims.layers
+    return distill_form.store_bytes(spec.distill, spec.data, card, kinds_of(spec.distill, layers, card.dims.layers))
 
 
 def disk_free() -> int:
@@ -168,7 +177,7 @@ def facts(spec: RunSpec, card: Card) -> dict[str, str]:
     if spec.kind != "prune":
         tokens = max(len(spec.stages), 1) * spec.distill.steps * spec.distill.batch_blocks * spec.distill.accumulation * spec.data.seq_len
         rows["Training"] = f"{fmt.count(tokens)} tokens"
-        if stored := distill_form.store_bytes(spec.distill, spec.data, card):
+        if stored := stored_bytes(spec, card):
             rows["Teacher's states"] = f"{fmt.size(stored)} at most, kept for later runs"
         rows["Time to distill"] = _time_said(tokens, measured_rate(spec), estimate.tokens_per_second(spec))
     rows["Disk"] = f"{fmt.size(disk_needed(spec, card), estimated=True)} at most, {fmt.size(disk_free())} free"

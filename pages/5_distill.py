@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import cached, comparison, live, post_mortem, preflight, run_view, state
+from app import cached, comparison, family_view, live, post_mortem, preflight, run_view, state
 from app.ui import command_box, empty_state, folded, page_header, user_errors
 from core.report import format as fmt
 from core.runs import control
@@ -20,10 +20,12 @@ def shown(run_id: str, seconds: float | None) -> None:
     status = run.status()
     post_mortem.card(run, status)
     if status.state == "done" and st.button("Compare the result", icon=":material/compare_arrows:", type="primary"):
-        comparison.choose([run_id])
+        comparison.choose([member["run"] for member in run.results()["members"]] if run.spec.kind == "family" else [run_id])
         state.go("compare")
     if run.spec.kind == "distill":
         run_view.curves(run_id, seconds)
+    if run.spec.kind == "family":
+        family_view.members(run)
     run_view.words(run_id, seconds)
 
 

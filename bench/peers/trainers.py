@@ -26,7 +26,9 @@ OURS, CACHED, TRL, NVIDIA = "Coppice", "Coppice, teacher's states stored", "TRL,
 PEERS = (TRL, NVIDIA)
 
 
-def timed(name: str, student: Path, teacher: Path, blocks_NT: np.ndarray, batch: int, steps: int) -> dict[str, Any]:
+def timed(
+    name: str, student: Path, teacher: Path, blocks_NT: np.ndarray, batch: int, steps: int, dtype: str = "float32"
+) -> dict[str, Any]:  # fmt: skip
     """``steps``: processor and clock seconds of each step but the first; ``loss``: of each, nats; ``peak_bytes``: resident.
 
     Raises:
@@ -38,7 +40,7 @@ def timed(name: str, student: Path, teacher: Path, blocks_NT: np.ndarray, batch:
     with tempfile.TemporaryDirectory() as place:
         np.save(Path(place) / "blocks.npy", blocks_NT)
         search = os.pathsep.join([str(ENVIRONMENT), str(ROOT)])
-        command = [sys.executable, "-m", "bench.peers.trainers", name, str(student), str(teacher), place, str(batch), str(steps)]
+        command = [sys.executable, "-m", "bench.peers.trainers", name, str(student), str(teacher), place, str(batch), str(steps), dtype]
         subprocess.run(command, env={**os.environ, "PYTHONPATH": search}, capture_output=True, text=True, check=True)
         return dict(json.loads((Path(place) / "found.json").read_text()))
 
@@ -65,16 +67,16 @@ class Clock(TrainerCallback):
             self.losses.append(float(logs["loss"]))
 
 
-def main(name: str, student: Path, teacher: Path, place: Path, batch: int, steps: int) -> None:
-    """Let one trainer take a step that is not timed and ``steps`` that are."""
+def main(name: str, student: Path, teacher: Path, place: Path, batch: int, steps: int, dtype: str) -> None:
+    """Let one trainer take a step that is not timed and ``steps`` that are, computing in ``dtype`` (by autocast, if that is not float32)."""
     clock, blocks_NT = Clock(), np.load(place / "blocks.npy")
-    TRAINERS[name](student, teacher, blocks_NT, batch, steps + 1, place, clock)
+    TRAINERS[name](student, teacher, blocks_NT, batch, steps + 1, place, clock, dtype)
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     (place / "found.json").write_text(json.dumps({"steps": clock.steps[1:], "loss": clock.losses, "peak_bytes": peak}))
 
 
 def _coppice(cached: bool) -> Callable[..., None]:
-    def train(student: Path, teacher: Path, blocks_NT: np.ndarray, batch: int, steps: int, place: Path, clock: Clock) -> None:
+    def train(student: Path, teacher: Path, blocks_NT: np.ndarray, batch: int, steps: int, place: Path, clock: Clock, dtype: str) -> None:
         from core.distill import trainer as ours
         from core.progress import Silent
         from core.specs import DistillSpec
@@ -87,31 +89,37 @@ def _coppice(cached: bool) -> Callable[..., None]:
         ours.DistillTrainer = Timed  # type: ignore[misc]
         os.environ["COPPICE_WORKSPACE"] = str(place / "workspace")
         if cached:
-            _fill_cache(teacher, blocks_NT)
+            _fill_cache(teacher, blocks_NT, dtype)
         spec = DistillSpec(
-            steps=steps, batch_blocks=batch, evaluate_every=1000, checkpoint_every=1000, teacher_cache="float32" if cached else "off"
+            steps=steps,
+            batch_blocks=batch,
+            evaluate_every=1000,
+            checkpoint_every=1000,
+            teacher_cache="float32" if cached else "off",
+            dtype=dtype,
         )
         ours.distill(student, teacher, blocks_NT, spec, place / "model", progress=Silent(), device="cpu")
 
     return train
 
 
-def _fill_cache(teacher: Path, blocks_NT: np.ndarray) -> None:
+def _fill_cache(teacher: Path, blocks_NT: np.ndarray, dtype: str) -> None:
     """Store the teacher's states of all blocks, so that what is timed is a later epoch."""
     from core.distill.teacher import load_teacher
     from core.progress import Silent
 
     every = np.arange(len(blocks_NT))
-    asked = load_teacher(teacher, torch.device("cpu"), "float32", blocks_NT, every, "float32", Silent())
-    for block in every:
-        asked.states(torch.from_numpy(blocks_NT[block : block + 1].astype(np.int64)), torch.tensor([block]))
+    asked = load_teacher(teacher, torch.device("cpu"), "float32", blocks_NT, every, dtype, Silent())
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+        for block in every:
+            asked.states(torch.from_numpy(blocks_NT[block : block + 1].astype(np.int64)), torch.tensor([block]))
 
 
-def _settings(batch: int, steps: int, place: Path) -> dict[str, Any]:
+def _settings(batch: int, steps: int, place: Path, dtype: str) -> dict[str, Any]:
     """What the two others are told, as Coppice tells its own trainer."""
     return {
         "output_dir": str(place / "out"), "per_device_train_batch_size": batch, "max_steps": steps, "learning_rate": 4e-4, "adam_beta2": 0.95,
-        "use_cpu": True, "bf16": False, "logging_steps": 1, "report_to": "none", "save_strategy": "no", "disable_tqdm": True,
+        "use_cpu": True, "bf16": dtype == "bfloat16", "logging_steps": 1, "report_to": "none", "save_strategy": "no", "disable_tqdm": True,
         "remove_unused_columns": False, "gradient_checkpointing": False, "dataloader_pin_memory": False,
     }  # fmt: skip
 
@@ -127,7 +135,7 @@ def _models(student: Path, teacher: Path) -> tuple[Any, Any]:
     return tuple(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) for folder in (student, teacher))  # type: ignore[return-value]
 
 
-def _trl(student: Path, teacher: Path, blocks_NT: np.ndarray, batch: int, steps: int, place: Path, clock: Clock) -> None:
+def _trl(student: Path, teacher: Path, blocks_NT: np.ndarray, batch: int, steps: int, place: Path, clock: Clock, dtype: str) -> None:
     from datasets import Dataset
     from transformers import AutoTokenizer, default_data_collator
     from trl.experimental.gkd import GKDConfig, GKDTrainer
@@ -135,7 +143,7 @@ def _trl(student: Path, teacher: Path, blocks_NT: np.ndarray, batch: int, steps:
     learner, taught = _models(student, teacher)
     # lmbda 0 learns from the data alone, beta 0 is forward KL; temperature is never applied to the logits by 1.16.0.
     settings = GKDConfig(
-        **_settings(batch, steps, place), lmbda=0.0, beta=0.0, temperature=1.0, dataset_kwargs={"skip_prepare_dataset": True}
+        **_settings(batch, steps, place, dtype), lmbda=0.0, beta=0.0, temperature=1.0, dataset_kwargs={"skip_prepare_dataset": True}
     )
     trainer = GKDTrainer(
         model=learner, teacher_model=taught, args=settings, data_collator=default_data_collator,
@@ -144,14 +152,14 @@ def _trl(student: Path, teacher: Path, blocks_NT: np.ndarray, batch: int, steps:
     trainer.train()
 
 
-def _nvidia(student: Path, teacher: Path, blocks_NT: np.ndarray, batch: int, steps: int, place: Path, clock: Clock) -> None:
+def _nvidia(student: Path, teacher: Path, blocks_NT: np.ndarray, batch: int, steps: int, place: Path, clock: Clock, dtype: str) -> None:
     from datasets import Dataset
     from modelopt.torch.distill.plugins.huggingface import KDTrainer
     from transformers import TrainingArguments, default_data_collator
 
     learner, taught = _models(student, teacher)
     trainer = KDTrainer(
-        model=learner, args=TrainingArguments(**_settings(batch, steps, place)), data_collator=default_data_collator,
+        model=learner, args=TrainingArguments(**_settings(batch, steps, place, dtype)), data_collator=default_data_collator,
         train_dataset=Dataset.from_list(_rows(blocks_NT)), callbacks=[clock], distill_args={"teacher_model": taught},
     )  # fmt: skip
     trainer.train()
@@ -161,4 +169,4 @@ TRAINERS: dict[str, Callable[..., None]] = {OURS: _coppice(False), CACHED: _copp
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5]), int(sys.argv[6]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5]), int(sys.argv[6]), sys.argv[7])

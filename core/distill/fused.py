@@ -3,7 +3,8 @@
 Logits are the largest thing in the whole computation (``N x V`` floats, for teacher and student). Here they exist for one
 chunk of tokens at a time: a chunk's logits, its losses and the gradient of those are computed together in the forward pass,
 the gradient overwrites the logits, and is multiplied into the gradients of hidden states and head weight at once. Nothing
-is recomputed and backward only scales. (The idea is Liger Kernel's fused linear loss, arXiv 2410.10989, on two heads.)
+is recomputed and backward only scales. (The idea is Liger Kernel's fused linear loss, arXiv 2410.10989, on two heads; on a CUDA
+device its own kernels are taken where they compute the same, see ``core.distill.liger``.)
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.distill.liger import is_fit, liger_losses
 from core.distill.losses import Given, Objective
 from core.model.head import IGNORED, logits_in_chunks, strips
 
@@ -45,6 +47,8 @@ def fused_losses(
         alone, ``[len(objective.weights)]`` in that order, with T^2 but without weight and gradient. Both are this batch's
         sums over ``normaliser``, so those of accumulated batches add up.
     """
+    if teacher_NE is not None and teacher_head_VE is not None and is_fit(objective, student_ND.device):
+        return liger_losses(student_ND, student_head_VD, teacher_NE, teacher_head_VE, targets_N, objective, normaliser=normaliser)
     scale = 1.0 / max(float(normaliser), 1.0)
     # Drawn for all tokens at once, so that it does not matter how they are chunked.
     draws_N = torch.rand(targets_N.shape, device=targets_N.device) if "sampled" in objective.weights else None

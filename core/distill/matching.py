@@ -33,11 +33,21 @@ def advised(layers: int, teacher_layers: int) -> tuple[str, ...]:
 def kinds_of(spec: DistillSpec, layers: int, teacher_layers: int) -> tuple[str, ...]:
     """The kinds of states that are learnt from, ``auto`` among them replaced by what is advised.
 
-    Nothing is advised where there is nothing to weigh states against, or nothing to hear them in: a teacher whose final states are stored is not asked.
+    Nothing is advised where there is nothing to weigh states against, or nothing to hear them in: a teacher whose final states shall be stored is not asked.
     """
-    possible = spec.kl_weight and spec.intermediate_weight and spec.teacher_cache == "off"
+    possible = spec.kl_weight and spec.intermediate_weight and spec.teacher_cache in ("off", AUTO)
     advice = advised(layers, teacher_layers) if possible else ()
     return tuple(dict.fromkeys(kind for name in spec.intermediate for kind in (advice if name == AUTO else (name,))))
+
+
+def stored_as(spec: DistillSpec, kinds: Sequence[str], rows: int, blocks: int) -> str:
+    """How the teacher's final states are stored while ``rows`` are drawn from so many ``blocks``: ``off``, or the number format.
+
+    ``auto`` stores them exactly where that saves work and takes nothing away; whether the disk has room is asked elsewhere.
+    """
+    if spec.teacher_cache != AUTO:
+        return spec.teacher_cache
+    return "float32" if rows > blocks and not kinds and spec.sharding != "both" else "off"
 
 
 def derived(kept: Sequence[int], teacher_layers: int) -> Pairs:
@@ -79,7 +89,7 @@ def conflicts(spec: DistillSpec, layers: int, teacher_layers: int, *, planned: b
     ``planned`` says whether the student is cut from the very teacher it learns from.
     """
     kinds, found = kinds_of(spec, layers, teacher_layers), []
-    if kinds and spec.teacher_cache != "off":
+    if kinds and spec.teacher_cache not in ("off", AUTO):
         found.append(
             f"teacher_cache: keeps final states only, and {' and '.join(kinds)} would be learnt from too. Turn one of the two off."
         )

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 from transformers import TrainingArguments
-from transformers.integrations import get_available_reporting_integrations
 
 from core.distill.losses import Objective
+from core.distill.trackers import tracker_problems
 from core.errors import UserError
 from core.model.device import default_dtype
 from core.specs import DistillSpec
@@ -36,13 +36,15 @@ def training_arguments(spec: DistillSpec, checkpoints: Path, device: torch.devic
     Raises:
         UserError: a tracker's package is not installed.
     """
+    if missing := tracker_problems(spec.report_to):
+        raise UserError("\n".join(missing))
     arguments = TrainingArguments(
         output_dir=str(checkpoints), max_steps=spec.steps, seed=spec.seed, bf16=computed_in(spec, device) == torch.bfloat16,
         use_cpu=device.type == "cpu", per_device_train_batch_size=spec.batch_blocks, gradient_accumulation_steps=spec.accumulation,
         learning_rate=spec.learning_rate, weight_decay=spec.weight_decay, adam_beta1=0.9, adam_beta2=0.95,
         max_grad_norm=spec.max_grad_norm, warmup_steps=round(spec.warmup_frac * spec.steps),
         activation_checkpointing=spec.gradient_checkpointing, activation_checkpointing_kwargs={"use_reentrant": False},
-        logging_steps=1, logging_nan_inf_filter=False, report_to=_trackers(spec), disable_tqdm=True, log_level="error",
+        logging_steps=1, logging_nan_inf_filter=False, report_to=list(spec.report_to), disable_tqdm=True, log_level="error",
         ddp_find_unused_parameters=False, save_strategy="steps", save_steps=spec.checkpoint_every, save_total_limit=KEPT_CHECKPOINTS,
         train_sampling_strategy="sequential", remove_unused_columns=False, dataloader_pin_memory=device.type == "cuda",
     )  # fmt: skip
@@ -53,14 +55,6 @@ def training_arguments(spec: DistillSpec, checkpoints: Path, device: torch.devic
 def computed_in(spec: DistillSpec, device: torch.device) -> torch.dtype:
     """The format that a training computes in; weights and Adam's moments are float32 in any case."""
     return default_dtype(device) if spec.dtype == "auto" else getattr(torch, spec.dtype)
-
-
-def _trackers(spec: DistillSpec) -> list[str]:
-    if missing := sorted(set(spec.report_to) - set(get_available_reporting_integrations())):
-        raise UserError(
-            f"report_to: {', '.join(missing)} cannot be reported to, its package is not installed. Install it, or leave it out."
-        )
-    return list(spec.report_to)
 
 
 def rate_curve(warmup: int, steps: int, schedule: str = "cosine") -> Callable[[int], float]:

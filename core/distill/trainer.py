@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import PreTrainedModel, TrainingArguments
+from transformers.integrations import TensorBoardCallback
 
 from core.distill.best import Best
+from core.distill.cache import cache_bytes
 from core.distill.checkpoints import check_recipe, newest_whole, written_whole
 from core.distill.checks import check_blocks, check_disk, check_processes, shared_vocabulary
 from core.distill.loop import DistillTrainer, Saving
 from core.distill.losses import Objective
-from core.distill.matching import conflicts, kinds_of, pairs_of
+from core.distill.matching import AUTO, conflicts, kinds_of, pairs_of, stored_as
 from core.distill.processes import is_main_process, wait_for_all
 from core.distill.rows import TrainingRows
 from core.distill.settings import KEPT_CHECKPOINTS, computed_in, objective_of, training_arguments
@@ -38,6 +40,10 @@ from core.model.head import head_weight
 from core.plan.plan import Plan
 from core.progress import Progress, Stopped
 from core.specs import DistillSpec
+from core.workspace import room
+
+ROOMY = 0.1
+"""Part of the free disk that the teacher's states may take without having been asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +166,7 @@ def _learn(training: Training, student: PreTrainedModel, teacher_folder: Path, v
     spec, rows = training.spec, training.rows
     computed = str(computed_in(spec, training.device)).removeprefix("torch.")
     teacher = load_teacher(
-        teacher_folder, training.device, spec.teacher_cache, training.train_NT, rows.order, computed, training.progress,
+        teacher_folder, training.device, _stored_as(training, student, teacher_folder), training.train_NT, rows.order, computed, training.progress,
         sharded=training.sharded and spec.sharding == "both",
     )  # fmt: skip
     matching = _matching(student, teacher, spec, plan)
@@ -170,6 +176,24 @@ def _learn(training: Training, student: PreTrainedModel, teacher_folder: Path, v
         run_trainer(training, student, teacher, objective_of(spec), vocabulary, matching)
     finally:
         detach_projection(student)
+
+
+def _stored_as(training: Training, student: PreTrainedModel, teacher_folder: Path) -> str:
+    """In which format the teacher's states are stored, ``off`` for not at all; ``auto`` says what it decided if it stores them, or would."""
+    spec, config, blocks = training.spec, full_config(teacher_folder), len(training.train_NT)
+    kinds = kinds_of(spec, student.config.num_hidden_layers, config["num_hidden_layers"])
+    found = stored_as(spec, kinds, len(training.rows), blocks)
+    if spec.teacher_cache != AUTO or found == "off":
+        return found
+    size, free = (
+        cache_bytes(blocks, training.train_NT.shape[1], config["hidden_size"], found),
+        shutil.disk_usage(room("teacher").parent).free,
+    )
+    if size > ROOMY * free:
+        training.progress.note(f"The teacher is asked each time: its states of {blocks} blocks would take {size / 1e9:.1f} of {free / 1e9:.1f} GB free.")  # fmt: skip
+        return "off"
+    training.progress.note(f"The teacher's states of {blocks} blocks are kept, {size / 1e9:.2g} GB, as the text is gone through more than once.")  # fmt: skip
+    return found
 
 
 def run_trainer(
@@ -198,12 +222,22 @@ def run_trainer(
         teacher=teacher, saving=training.saving, objective=objective, vocabulary=vocabulary, matching=matching, spec=training.spec, model=model,
         args=training.arguments, train_dataset=training.rows, callbacks=[watch],
     )  # fmt: skip
+    _with_trackers(trainer, watch, training)
     resumed = newest_whole(training.checkpoints)
     if resumed:
         training.progress.note(f"Going on from {resumed.name}.")
     trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     if watch.stopped:
         raise Stopped
+
+
+def _with_trackers(trainer: DistillTrainer, watch: Watch, training: Training) -> None:
+    """Let trackers hear what the watch adds to a step's figures; TensorBoard's file lies beside the checkpoints, which are deleted in the end."""
+    callbacks = trainer.callback_handler.callbacks
+    callbacks.sort(key=lambda callback: callback is not watch)
+    for callback in callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(training.checkpoints.parent / "tensorboard" / training.phase)
 
 
 def corrected_teacher(folder: Path, training: Training, out: Path) -> Path:

@@ -24,8 +24,14 @@ Sample = Callable[[nn.Module], list[dict[str, str]]]
 PHASE = "distill"
 
 
+def for_trackers(metrics: dict[str, Any]) -> dict[str, float]:
+    """A step's figures as trackers take them, numbers by name: measures on held-out text under ``eval_``, which they show as a group."""
+    heldout = {f"eval_{text}_{name}": value for text, found in metrics.get("heldout", {}).items() for name, value in found.items()}
+    return {name: value for name, value in (metrics | heldout).items() if isinstance(value, int | float)}
+
+
 class Watch(TrainerCallback):
-    """One training's eyes and ears."""
+    """One training's eyes and ears; the first of its callbacks, so that trackers hear what it adds."""
 
     def __init__(
         self, *, progress: Progress, measure: Measure | None, sample: Sample | None = None, evaluate_every: int, tokens_per_step: int,
@@ -65,6 +71,7 @@ class Watch(TrainerCallback):
             model = whole(kwargs["model"], args.device) if self._looks and self._is_time(state) else kwargs["model"]
             if is_main_process():
                 self._report(state, metrics, model)
+                logs.update(for_trackers(metrics))  # the very dict that the trackers behind this callback are given
             self.stopped, self.finished = (any_process(flag, args.device) for flag in (self.stopped, self.finished))
             if self.stopped or self.finished:
                 control.should_training_stop = True

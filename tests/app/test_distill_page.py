@@ -16,11 +16,11 @@ from app.state import Draft
 from core.files import write_json
 from core.model.embedded import MODEL_NAME
 from core.runs import control
-from core.runs.folder import Run, all_runs
+from core.runs.folder import Run, all_runs, member_id
 from core.runs.machine import cpu_model
 from core.specs import RankSpec, RunSpec, ScoreSpec, Targets
 from core.workspace import ROOT, room
-from tests.app.ready import unfolded
+from tests.app.ready import charts, figure, unfolded
 from tests.synthetic_runs import early_events, held, make_run, results, step_event, write_events
 
 CONFIG = {
@@ -131,7 +131,14 @@ def test_what_is_learnt_from_stands_in_the_command_with_its_own_knob() -> None:
 
 def test_the_teachers_store_says_its_size_and_does_not_go_with_states() -> None:
     at = page(draft=draft_of(Targets(num_hidden_layers=20)))
-    assert "Stored exactly it takes 70.8 MB on disk, at half size 35.4 MB." in said(at)
+    assert "Stored exactly it takes 70.8 MB on disk, at half size 35.4 MB. Intermediate states are learnt from, so it is asked." in said(at)
+    at.segmented_control(key="w_states_mode").set_value("None").run()
+    assert "Each block is seen once, so it is asked." in said(at)
+    at.number_input(key="w_steps").set_value(400).run()
+    assert "so it is stored exactly if the disk has room." in said(at)
+    assert "151 MB at most" in at.table[0].value.to_string()
+    at.number_input(key="w_steps").set_value(60).run()
+    at.segmented_control(key="w_states_mode").set_value("As advised").run()
     at.segmented_control(key="w_teacher_cache").set_value("float32").run()
     assert "70.8 MB at most" in at.table[0].value.to_string()
     assert at.code[0].value.endswith("--teacher-cache float32")
@@ -146,6 +153,17 @@ def test_a_training_to_be_shared_is_left_to_a_launcher() -> None:
     at.selectbox(key="w_sharding").set_value("student").run()
     assert [error.value.split(":")[0] for error in at.error] == ["Several processes"]
     assert at.code[0].value.endswith("--sharding student")
+    assert at.button(key="start").disabled
+
+
+def test_a_tracker_that_is_not_installed_is_told_before_the_run_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.distill.trackers.find_spec", lambda package: None)
+    at = page(draft=draft_of(Targets(num_hidden_layers=20)))
+    at.multiselect(key="w_report_to").set_value(["mlflow"]).run()
+    assert [error.value for error in at.error] == [
+        "Trackers: mlflow cannot be reported to, its package is not installed. Install it (pip install mlflow), or leave it out."
+    ]
+    assert at.code[0].value.endswith("--report-to mlflow")
     assert at.button(key="start").disabled
 
 
@@ -321,6 +339,23 @@ def test_a_ranking_that_the_scoring_cannot_answer_is_told_before_the_start(rank:
     at = page(draft=draft_of(Targets(num_hidden_layers=20), rank=rank, score=score))
     assert told in said(at)
     assert at.button(key="start").disabled == bool(told)
+
+
+def test_a_family_shows_its_members_their_quality_against_size_and_who_was_made_from_whom() -> None:
+    stages = ("intermediate_size=1280", "intermediate_size=1024,num_hidden_layers=24", "intermediate_size=768")
+    run = make_run("done", spec=RunSpec(kind="family", stages=stages, targets=Targets()))
+    for number, (state, steps) in enumerate((("done", 60), ("stopped", 20)), start=1):
+        member = make_run(state, steps=steps)
+        member.path.rename(run.path.parent / member_id(run.id, number))
+    figures = results()
+    write_json(run.path / "results.json", figures | {"members": [{"run": "-", "stage": stages[0], **figures["distilled"]}]})
+    at = page(run=run.id)
+    table = next(table.value for table in at.table if "Sizes" in table.value)
+    assert table["State"].tolist() == ["done", "stopped", "to come"]
+    assert table["Sizes"].tolist()[1] == "intermediate_size=1024, num_hidden_layers=24"
+    assert table["Gap recovered"].tolist() == ["70.4 %", "–", "–"]
+    assert charts(at)[-1] == "3 runs made from 1 model: SmolLM2-135M-Instruct. The longest chain has 3 generations."
+    assert {"Teacher", "Member 1, distilled"} <= {trace.get("name") for trace in figure(at, "family_quality")["data"]}
 
 
 def test_a_family_goes_down_to_the_draft_member_by_member(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def test_a_cached_teacher_teaches_bit_for_bit_what_the_uncached_one_does(
     batch_blocks: int,
 ) -> None:
     """Bit for bit with one block a batch; with more, products of another size may round otherwise."""
-    spec = dataclasses.replace(SPEC, batch_blocks=batch_blocks)
+    spec = dataclasses.replace(SPEC, batch_blocks=batch_blocks, teacher_cache="off")
     plain, cached, again = (Recorder() for _ in range(3))
     expected = weights(run(folders, tmp_path / "plain", spec, plain))
     assert sum(asked) == 6 * batch_blocks
@@ -155,3 +155,21 @@ def test_a_batch_mixes_what_is_remembered_with_what_is_new(asked: list[int]) -> 
     assert torch.equal(second[[1, 3]], first)
     torch.testing.assert_close(second, hidden_states(model, tokens_NT).detach())
     assert Teacher(model, teacher.cache, range(4)).model is None
+
+
+def test_by_default_blocks_that_come_again_are_asked_once_and_without_the_room_each_time(
+    folders: tuple[Path, Path],  # noqa: F811
+    tmp_path: Path,
+    asked: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bit for bit the same: what is learnt does not depend on the disk."""
+    roomy, tight = Recorder(), Recorder()
+    stored = weights(run(folders, tmp_path / "roomy", SPEC, roomy))
+    assert sum(asked) == len(BLOCKS)
+    assert any("states of 5 blocks are kept" in note for note in roomy.notes)
+    asked.clear()
+    monkeypatch.setattr("core.distill.trainer.ROOMY", 0.0)
+    assert same(stored, weights(run(folders, tmp_path / "tight", SPEC, tight)))
+    assert sum(asked) == SPEC.steps
+    assert any("is asked each time" in note for note in tight.notes)

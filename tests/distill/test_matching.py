@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from core.distill.matching import advised, conflicts, derived, kinds_of, member_conflicts, pairs_of
+from core.distill.matching import advised, conflicts, derived, kinds_of, member_conflicts, pairs_of, stored_as
 from core.errors import UserError
 from core.specs import DistillSpec, RunSpec
 from tests.tiny import tiny_config
@@ -63,6 +63,19 @@ def test_conflicts_are_known_before_any_model_is_loaded() -> None:
     stored = DistillSpec(intermediate=("output", "embedding"), teacher_cache="float32")
     assert conflicts(stored, 16, 32)[0].startswith("teacher_cache: keeps final states only, and output and embedding")
     assert conflicts(DistillSpec(teacher_cache="float32"), 16, 32) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "kinds", "rows", "stored"),
+    [
+        ({}, (), 129, "float32"), ({}, (), 128, "off"), ({}, ("output",), 129, "off"), ({"sharding": "both"}, (), 129, "off"),
+        ({"sharding": "student"}, (), 129, "float32"), ({"teacher_cache": "off"}, (), 129, "off"), ({"teacher_cache": "bfloat16"}, (), 1, "bfloat16"),
+    ],
+)  # fmt: skip
+def test_the_teachers_states_are_stored_by_default_where_blocks_come_again(
+    settings: dict[str, Any], kinds: tuple[str, ...], rows: int, stored: str
+) -> None:
+    assert stored_as(DistillSpec(**settings), kinds, rows, 128) == stored
     assert "out of range" in conflicts(DistillSpec(intermediate=("output",), layer_map=("30:2",)), 16, 32)[0]
     assert conflicts(DistillSpec(intermediate=("output",), layer_map=("plan",)), 16, 32) == []
     assert conflicts(DistillSpec(intermediate=(), layer_map=("30:2",)), 16, 32) == [], "no state is compared, so no map is read"

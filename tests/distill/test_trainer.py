@@ -316,17 +316,31 @@ def test_a_head_without_a_row_for_every_token_is_refused(folders: tuple[Path, Pa
 def test_a_tracker_that_is_not_installed_is_refused_by_name(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.distill.settings.get_available_reporting_integrations", lambda: ["tensorboard"])
-    with pytest.raises(UserError, match="wandb cannot be reported to"):
+    monkeypatch.setattr("core.distill.trackers.find_spec", lambda package: object() if package == "tensorboardX" else None)
+    with pytest.raises(UserError, match=r"wandb cannot be reported to.*pip install wandb"):
         run(folders, tmp_path, dataclasses.replace(SPEC, report_to=("tensorboard", "wandb")))
     assert training_arguments(dataclasses.replace(SPEC, report_to=("tensorboard",)), tmp_path, torch.device("cpu")).report_to == [
         "tensorboard"
     ]
 
 
+def test_tensorboard_is_told_every_step_and_what_was_measured_and_its_file_outlives_the_checkpoints(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    heldout = {"loss": 3.5, "text": "a word"}
+    recorder, home = Recorder(), tmp_path / "home"
+    run(folders, home, dataclasses.replace(SPEC, report_to=("tensorboard",)), recorder, measure=lambda model: {"wikipedia": heldout})
+    told = accumulator.EventAccumulator(str(home / "tensorboard" / "distill")).Reload()
+    assert [event.step for event in told.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
+    for name in ("loss", "kl", "ce", "tokens_per_second"):
+        assert [event.value for event in told.Scalars(f"train/{name}")] == pytest.approx([step[name] for step in recorder.steps]), name
+    assert [(event.step, event.value) for event in told.Scalars("eval/wikipedia_loss")] == [(4, 3.5), (6, 3.5)]
+
+
 def test_text_that_runs_out_is_gone_through_again_and_said_so(folders: tuple[Path, Path], tmp_path: Path) -> None:
     recorder = Recorder()
-    run(folders, tmp_path, dataclasses.replace(SPEC, batch_blocks=2), recorder)
+    run(folders, tmp_path, dataclasses.replace(SPEC, batch_blocks=2, teacher_cache="off"), recorder)
     assert recorder.notes == ["The 5 training blocks are gone through 2.4 times. More train_blocks would teach more."]
 
 

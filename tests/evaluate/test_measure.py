@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from core.errors import UserError
 from core.evaluate.measure import final_states, measure, reference, text_bytes
 from tests.evaluate.letters import byte_tokenizer
-from tests.tiny import random_blocks, tiny_model
+from tests.tiny import random_blocks, tiny_model, tiny_tokenizer
 
 BLOCKS = random_blocks(5, 14)
 TOKENIZER = byte_tokenizer()
@@ -35,6 +35,19 @@ def test_divergence_and_agreement_equal_their_definitions() -> None:
     with torch.no_grad():
         log_s, log_t = (model(tokens_NT).logits[:, :-1].log_softmax(-1).flatten(0, 1) for model in (student, teacher))
     found = measure(student, BLOCKS, TOKENIZER, teacher=teacher)
+    assert found["kl_nats"] == pytest.approx(float(F.kl_div(log_s, log_t, log_target=True, reduction="batchmean")), rel=1e-4)
+    assert found["top1_agreement"] == pytest.approx(float((log_s.argmax(-1) == log_t.argmax(-1)).float().mean()))
+
+
+@pytest.mark.parametrize("padded", ["student", "teacher"])
+def test_rows_that_only_pad_a_head_count_for_nothing_in_the_comparison(padded: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"student": 97, "teacher": 97} | {padded: 120}
+    student, teacher = tiny_model(seed=1, vocab_size=sizes["student"]), tiny_model(seed=2, vocab_size=sizes["teacher"])
+    tokens_NT = torch.from_numpy(BLOCKS).long()
+    with torch.no_grad():
+        log_s, log_t = (model(tokens_NT).logits[:, :-1, :97].log_softmax(-1).flatten(0, 1) for model in (student, teacher))
+    monkeypatch.setattr("core.evaluate.measure.BUFFER_BYTES", 4 * 120 * 6)  # of the smaller head seven rows would fit
+    found = measure(student, BLOCKS, tiny_tokenizer(), teacher=teacher)
     assert found["kl_nats"] == pytest.approx(float(F.kl_div(log_s, log_t, log_target=True, reduction="batchmean")), rel=1e-4)
     assert found["top1_agreement"] == pytest.approx(float((log_s.argmax(-1) == log_t.argmax(-1)).float().mean()))
 
@@ -93,8 +106,10 @@ def test_what_cannot_be_measured_is_refused() -> None:
     model = tiny_model()
     with pytest.raises(UserError, match="at least one block"):
         measure(model, BLOCKS[:, :1], TOKENIZER)
-    with pytest.raises(UserError, match="one vocabulary"):
+    with pytest.raises(UserError, match=r"97 tokens cannot be compared with a teacher of 101: their tokenizer uses 259"):
         measure(model, BLOCKS, TOKENIZER, teacher=tiny_model(vocab_size=101))
     model.model.norm.weight.data[0] = float("nan")
+    with pytest.raises(UserError, match=r"hidden states of the model in .* are not finite numbers at 70 of 70 tokens"):
+        measure(tiny_model(), BLOCKS, TOKENIZER, teacher=model)
     with pytest.raises(UserError, match="65 of 65 held-out tokens are not finite"):
         measure(model, BLOCKS, TOKENIZER)

@@ -110,3 +110,15 @@ def test_a_teacher_of_another_tokenizer_is_refused(world: World) -> None:
     status = wait(run, lambda status: not status.live)
     assert status.state == "failed"
     assert "another tokenizer" in status.error["message"]
+
+
+def test_a_teacher_with_padded_rows_is_learnt_from_and_one_without_a_row_for_every_token_is_refused(world: World) -> None:
+    from tests.tiny import save_tiny
+
+    short, padded = (save_tiny(world.folder / f"of{size}", vocab_size=size, max_position_embeddings=512) for size in (90, 104))
+    refused, taught = (control.start(dataclasses.replace(world.spec, teacher=str(teacher))) for teacher in (short, padded))
+    status = wait(refused, lambda status: not status.live)
+    assert status.error is not None
+    assert "the teacher 90, and the tokenizer uses 97" in status.error["message"]
+    assert not (refused.path / "plan.npz").exists(), "it is refused before any work"
+    assert finish(taught).results()["distilled"]["heldout"]
