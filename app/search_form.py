@@ -20,7 +20,7 @@ MORE: dict[str, tuple[str, str, int]] = {
         20,
     ),
     "seed": ("Seed", "The same seed searches the same way.", 1),
-    "workers": ("Workers", "Processes that measure side by side; more than one needs Ray (docs/scale.md).", 1),
+    "workers": ("Workers", "Processes that measure, repair and retrain side by side; more than one needs Ray (docs/scale.md).", 1),
 }
 
 

@@ -569,7 +569,7 @@ class SearchSpec(Spec):
     blocks: int = 4
     """Blocks, the last of the training set, on which candidates are compared; the held-out text stays unseen until the end."""
     finalists: int = 3
-    """The best candidates, which are also measured on the held-out text."""
+    """The best candidates, which are repaired, compared again, and measured on the held-out text."""
     retrain_steps: int = 0
     """Distillation steps of the finalists before half of them go; twice as many each time, until one is left. 0 leaves retraining out."""
     minutes: float | None = None
@@ -577,7 +577,7 @@ class SearchSpec(Spec):
     seed: int = 0
     """Decides which candidates are measured for the sake of learning."""
     workers: int = 1
-    """Processes that measure candidates side by side. More than one needs Ray: on this machine, or on the cluster that RAY_ADDRESS names."""
+    """Processes that measure, repair and retrain candidates side by side. More than one needs Ray: on this machine, or on the cluster that RAY_ADDRESS names."""
 
     def own_problems(self) -> list[tuple[str, str]]:
         shares = {"keep": self.keep, "within": self.within}
