@@ -57,13 +57,13 @@ def settings(draft: Draft, card: Card) -> RunSpec:
 
 def complaints(spec: RunSpec, card: Card) -> list[str]:
     """Everything that keeps the search from starting, a sentence each."""
-    pool = 0 if (found := spec.problems()) else cached.pool_size(card.config, spec.search)
+    pool = 0 if (found := spec.problems()) else cached.pool_size(card.config, spec.search, spec.rank, spec.pins)
     return [*found, pool] if isinstance(pool, str) else found
 
 
 def facts(spec: RunSpec, card: Card) -> dict[str, str]:
     """What the search will do; empty if it cannot."""
-    pool = 0 if spec.problems() else cached.pool_size(card.config, spec.search)
+    pool = 0 if spec.problems() else cached.pool_size(card.config, spec.search, spec.rank, spec.pins)
     if isinstance(pool, str) or not pool:
         return {}
     measured = min(spec.search.evaluations, pool)

@@ -637,6 +637,8 @@ class RunSpec(Spec):
         if self.kind == "family" and not self.stages:
             found.append(("stages", "is empty; name at least one, such as intermediate_size=1152."))
         found += [("stages", problem) for stage in self.stages for problem in stage_problems(stage)]
+        if self.kind == "search":
+            found += self._search_problems()
         if self.kind in ("family", "search") and self.distill.sharding != "none":
             found.append(("sharding", f"needs several processes, and a {self.kind} is made by one; take none."))
         if self.kind in SCORING_KINDS and self.data.calibration_blocks < self.score.shards:
@@ -645,3 +647,16 @@ class RunSpec(Spec):
                 ("shards", f"cannot be {shards} with {blocks} calibration blocks; lower it to at most {blocks}, or take more blocks.")
             )
         return found
+
+    def _search_problems(self) -> list[tuple[str, str]]:
+        """Complaints of what a search compares on and learns from, which share the training blocks."""
+        blocks, there = self.search.blocks, self.data.train_blocks
+        if blocks > there:
+            return [
+                ("search.blocks", f"cannot be {blocks} of {there} training blocks; lower it to at most {there}, or take more train_blocks.")
+            ]
+        if self.search.retrain_steps and blocks == there:
+            return [
+                ("search.blocks", f"takes all {there} training blocks, so none is left to retrain on; lower it, or take more train_blocks.")
+            ]
+        return []

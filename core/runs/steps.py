@@ -57,7 +57,7 @@ from core.score.criteria import problems as criterion_problems
 from core.score.scoring import score
 from core.score.share import meet, place
 from core.score.store import load as load_scores
-from core.search.space import candidates
+from core.search.space import possible
 from core.specs import NO_PINS
 
 Step = Callable[[Run, Progress], None]
@@ -89,7 +89,7 @@ def preflight(run: Run, progress: Progress) -> None:
     if found:
         raise UserError("\n".join(found))
     if spec.kind == "search":
-        candidates(config, spec.search)
+        possible(config, spec.search, spec.rank, spec.pins)
     if spec.kind not in ("preview", "search") and (context := config.get("max_position_embeddings")):
         check_prompts(load_tokenizer(folder), spec.evaluate.prompts, spec.evaluate.max_new_tokens, context)
     if spec.output is not None:

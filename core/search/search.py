@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import UserError
 from core.evaluate.store import Figures
 from core.model.dims import Config
 from core.plan.plan import Plan, make_plan
@@ -22,7 +21,7 @@ from core.search import ledger
 from core.search.choose import estimator, next_batch
 from core.search.damage import AXES, Remembered, losses_of
 from core.search.ledger import FIGURES, Row
-from core.search.space import Candidate, candidates
+from core.search.space import Candidate, possible
 from core.specs import NO_PINS, Pins, RankSpec, SearchSpec
 
 PHASE = "search"
@@ -45,17 +44,10 @@ def pool_of(scores: Scores, config: Config, spec: SearchSpec, rank: RankSpec, pi
     """Everything under the budget, planned.
 
     Raises:
-        UserError: the budget leaves no candidate, or ``rank`` asks for what was not measured, or more is protected or pinned than any keeps.
+        UserError: see ``core.search.space.possible``, or ``rank`` asks for what was not measured.
     """
-    remembered, found, plans, complaint = Remembered(scores), [], [], ""
-    for candidate in candidates(config, spec):
-        try:
-            plans.append(make_plan(remembered, config, candidate.targets, rank, pins))
-            found.append(candidate)
-        except UserError as error:
-            complaint = str(error)
-    if not found:
-        raise UserError(complaint)
+    remembered, found = Remembered(scores), possible(config, spec, rank, pins)
+    plans = [make_plan(remembered, config, candidate.targets, rank, pins) for candidate in found]
     return Pool(candidates=found, plans=plans, lost_NA=np.array([losses_of(plan, remembered) for plan in plans]))
 
 
