@@ -567,6 +567,8 @@ class SearchSpec(Spec):
     """How far below the budget a candidate may stay, as a share of it. The paper takes 0.05."""
     evaluations: int = 24
     """Candidates that are measured by masks; the others are only estimated."""
+    rankings: int = 6
+    """Of these, how many try other criteria on the best sizes, at most half; 0 keeps to the ranking that was given."""
     blocks: int = 4
     """Blocks, the last of the training set, on which candidates are compared; the held-out text stays unseen until the end."""
     finalists: int = 3
@@ -580,10 +582,21 @@ class SearchSpec(Spec):
     workers: int = 1
     """Processes that measure, repair and retrain candidates side by side. More than one needs Ray: on this machine, or on the cluster that RAY_ADDRESS names."""
 
+    @property
+    def ranked(self) -> int:
+        """Measurements that go to other rankings."""
+        return min(self.rankings, self.evaluations // 2)
+
+    @property
+    def sized(self) -> int:
+        """Measurements that go to sizes."""
+        return self.evaluations - self.ranked
+
     def own_problems(self) -> list[tuple[str, str]]:
         shares = {"keep": self.keep, "within": self.within}
         found = [(name, f"must be between 0 and 1, got {value}.") for name, value in shares.items() if not 0 < value < 1]
-        found += [("retrain_steps", f"must be 0 or more, got {self.retrain_steps}.")] if self.retrain_steps < 0 else []
+        counts = {"retrain_steps": self.retrain_steps, "rankings": self.rankings}
+        found += [(name, f"must be 0 or more, got {value}.") for name, value in counts.items() if value < 0]
         return found + positive(
             evaluations=self.evaluations, blocks=self.blocks, finalists=self.finalists, minutes=self.minutes, workers=self.workers
         )

@@ -22,7 +22,7 @@ from core.search.ledger import Row
 from core.search.lesson import Lessons, same_for_all
 from core.search.retrain import PHASE as RETRAINING
 from core.search.retrain import Halving
-from core.specs import RunSpec, Targets
+from core.specs import RunSpec
 
 SHOWN_ESTIMATES = 200
 """Candidates of a search, the best estimates first, that are kept for its pictures."""
@@ -82,12 +82,13 @@ def fitted(blocks: Blocks, spec: RunSpec) -> np.ndarray:
     return np.concatenate([blocks.calibration_NT, blocks.train_NT[: -spec.search.blocks]])[: spec.repair.blocks]
 
 
-def _plans(run: Run, blocks: Blocks, finalists: Sequence[Row], progress: Progress) -> dict[Targets, Plan]:
-    """The finalists' plans, by their sizes."""
+def _plans(run: Run, blocks: Blocks, finalists: Sequence[Row], progress: Progress) -> dict[int, Plan]:
+    """The finalists' plans, by their numbers."""
     spec, folder = run.spec, resolve(run.spec.model, progress)
-    scores = score(folder, blocks, spec.score, progress, spec.device, name=spec.model)
-    sizes = [ledger.targets_of(row) for row in finalists]
-    return {targets: make_plan(scores, full_config(folder), targets, spec.rank, spec.pins) for targets in sizes}
+    scores, config = score(folder, blocks, spec.score, progress, spec.device, name=spec.model), full_config(folder)
+    return {
+        row["number"]: make_plan(scores, config, ledger.targets_of(row), ledger.rank_of(row, spec.rank), spec.pins) for row in finalists
+    }
 
 
 def _conclude(run: Run, finalists: Sequence[Row], heldout: Previewer) -> None:
@@ -96,4 +97,6 @@ def _conclude(run: Run, finalists: Sequence[Row], heldout: Previewer) -> None:
     assert best is not None
     cost = cost_of(heldout.config, resized(dims_of(heldout.config), ledger.targets_of(best)))
     teacher = size_of(cost_of(heldout.config)) | {"heldout": heldout.teacher()}
-    update_results(run, best=best["number"], teacher=teacher, draft=size_of(cost) | {"heldout": best["heldout"]})
+    update_results(
+        run, best=best["number"], teacher=teacher, draft=size_of(cost) | {"heldout": best["heldout"], "repaired": "repaired" in best}
+    )

@@ -11,8 +11,7 @@ from core.plan.plan import Plan
 from core.progress import Progress
 from core.search.checkpoints import Checkpoints
 from core.search.fleet import Each
-from core.search.ledger import FIGURES, Row, targets_of
-from core.specs import Targets
+from core.search.ledger import FIGURES, Row
 
 PHASE = "finals"
 
@@ -21,7 +20,7 @@ Save = Callable[[], None]
 
 
 def repair(
-    finalists: Sequence[Row], plans: Mapping[Targets, Plan], checkpoints: Checkpoints, comparer: Previewer, heldout: Previewer, save: Save,
+    finalists: Sequence[Row], plans: Mapping[int, Plan], checkpoints: Checkpoints, comparer: Previewer, heldout: Previewer, save: Save,
     progress: Progress, each: Each,
 ) -> None:  # fmt: skip
     """Cut and repair each finalist; ``row["repaired"]`` receives its figures on the blocks of the comparison, ``row["heldout"]`` on unseen text.
@@ -34,15 +33,15 @@ def repair(
         Stopped: progress asked for it; what was added to the rows stays.
     """
     for row in (row for row in finalists if "repaired" not in row):
-        name = checkpoints.identity(plans[targets_of(row)])
+        name = checkpoints.identity(plans[row["number"]])
         if (compared := comparer.stored(name)) and (unseen := heldout.stored(name)):
             _add(row, compared, unseen)
             save()
     left = [row for row in finalists if "repaired" not in row]
     progress.step(PHASE, len(finalists) - len(left), len(finalists))
-    made = each([partial(checkpoints.cut, row["number"], plans[targets_of(row)]) for row in left])
+    made = each([partial(checkpoints.cut, row["number"], plans[row["number"]]) for row in left])
     for done, (row, folder) in enumerate(zip(left, made, strict=True), len(finalists) - len(left) + 1):
-        model, name = load_model(folder, pick(comparer.device)), checkpoints.identity(plans[targets_of(row)])
+        model, name = load_model(folder, pick(comparer.device)), checkpoints.identity(plans[row["number"]])
         _add(row, comparer.of(model, name), heldout.of(model, name))
         save()
         progress.step(PHASE, done, len(finalists))
@@ -53,11 +52,11 @@ def _add(row: Row, compared: dict[str, Figures], unseen: dict[str, Figures]) -> 
     row |= {"heldout": unseen, "repaired": {name: figures[name] for name in FIGURES}}
 
 
-def hold_out(finalists: Sequence[Row], plans: Mapping[Targets, Plan], heldout: Previewer, save: Save, progress: Progress) -> None:
+def hold_out(finalists: Sequence[Row], plans: Mapping[int, Plan], heldout: Previewer, save: Save, progress: Progress) -> None:
     """Add to each finalist's row what it does on the held-out texts, by masks, unless that is known already."""
     for done, row in enumerate(finalists):
         progress.step(PHASE, done, len(finalists))
         if "heldout" not in row:
-            row["heldout"] = heldout.plan(plans[targets_of(row)])
+            row["heldout"] = heldout.plan(plans[row["number"]])
             save()
     progress.step(PHASE, len(finalists), len(finalists))

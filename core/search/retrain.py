@@ -12,9 +12,8 @@ from core.plan.plan import Plan
 from core.progress import Progress
 from core.search.finals import Save
 from core.search.fleet import Each
-from core.search.ledger import Row, standing, targets_of
+from core.search.ledger import Row, standing
 from core.search.lesson import Lessons
-from core.specs import Targets
 
 PHASE = "retrain"
 
@@ -32,7 +31,7 @@ class Halving:
         """
         self.lessons, self.each, self.progress = lessons, each, progress
 
-    def run(self, finalists: Sequence[Row], plans: Mapping[Targets, Plan], save: Save) -> None:
+    def run(self, finalists: Sequence[Row], plans: Mapping[int, Plan], save: Save) -> None:
         """Retrain; ``row["retrained"]`` receives figures and ``steps`` so far after every round that a candidate was in.
 
         Raises:
@@ -51,12 +50,12 @@ class Halving:
         self.progress.step(PHASE, total, total)
         self.lessons.checkpoints.clear()
 
-    def _round(self, stay: Sequence[Row], plans: Mapping[Targets, Plan], turn: int, save: Save, done: int, total: int) -> None:
+    def _round(self, stay: Sequence[Row], plans: Mapping[int, Plan], turn: int, save: Save, done: int, total: int) -> None:
         """Let all that stay learn, unless they have."""
         left = [row for row in stay if len(row.setdefault("retrained", [])) <= turn]
         done += len(stay) - len(left)
         self.progress.step(PHASE, done, total)
-        learnt = self.each([partial(self.lessons.learn, row["number"], plans[targets_of(row)], turn) for row in left])
+        learnt = self.each([partial(self.lessons.learn, row["number"], plans[row["number"]], turn) for row in left])
         for finished, (row, figures) in enumerate(zip(left, learnt, strict=True), done + 1):
             row["retrained"].append(figures)
             save()

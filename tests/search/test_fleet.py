@@ -71,10 +71,10 @@ def trained(previewer: Previewer, plans: list[Plan], place: Path, workers: int) 
     made = Checkpoints(place=place, blocks_NT=random_blocks(8, 32, seed=5), spec=RepairSpec(method="closed"))
     learning = same_for_all(DistillSpec(learning_rate=1e-3, checkpoint_every=50, evaluate_every=50), steps=2)
     lessons = Lessons(train_NT=random_blocks(6, 16, seed=3), spec=learning, checkpoints=made)
-    by_targets = {plan.targets: plan for plan in plans}
+    numbered = dict(enumerate(plans, 1))
     with fleet.doing(previewer, workers) as each:
-        finals.repair(rows, by_targets, made, previewer, previewer, lambda: None, Silent(), each)
-        Halving(lessons, each, Silent()).run(rows, by_targets, lambda: None)
+        finals.repair(rows, numbered, made, previewer, previewer, lambda: None, Silent(), each)
+        Halving(lessons, each, Silent()).run(rows, numbered, lambda: None)
     return rows
 
 

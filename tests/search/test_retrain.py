@@ -17,7 +17,7 @@ from core.score.scoring import score_model
 from core.search import finals
 from core.search.checkpoints import Checkpoints
 from core.search.fleet import Each
-from core.search.ledger import Row, best, standing, targets_of
+from core.search.ledger import Row, best, standing
 from core.search.lesson import Lessons, same_for_all
 from core.search.retrain import Halving, trainings
 from core.specs import DistillSpec, RankSpec, RepairSpec, ScoreSpec, Targets
@@ -44,11 +44,11 @@ def folder(tmp_path: Path) -> Path:
     return save_tiny(tmp_path / "model", num_hidden_layers=3)
 
 
-def finalists(folder: Path) -> tuple[list[Row], dict[Targets, Plan], Previewer]:
+def finalists(folder: Path) -> tuple[list[Row], dict[int, Plan], Previewer]:
     scores = score_model(load_model(folder), random_blocks(2, 16), ScoreSpec(ppl_blocks=0, shards=1))
-    plans = {targets: make_plan(scores, full_config(folder), targets, RankSpec()) for targets in CUTS}
+    plans = {i: make_plan(scores, full_config(folder), targets, RankSpec()) for i, targets in enumerate(CUTS, 1)}
     previewer = Previewer(folder, {"compared": random_blocks(3, 16, seed=9)}, device="cpu")
-    rows = [{"number": i + 1, "targets": one.to_dict(), **previewer.plan(plan)["compared"]} for i, (one, plan) in enumerate(plans.items())]
+    rows = [{"number": i, "targets": plan.targets.to_dict(), **previewer.plan(plan)["compared"]} for i, plan in plans.items()]
     return sorted(rows, key=standing), plans, previewer
 
 
@@ -66,7 +66,7 @@ def lessons(made: Checkpoints, **changed: Any) -> Lessons:
     return Lessons(train_NT=train_NT, spec=dataclasses.replace(SPEC, **changed), checkpoints=made)
 
 
-def halve(place: Path, rows: list[Row], plans: dict[Targets, Plan], previewer: Previewer, watching: Watching) -> None:
+def halve(place: Path, rows: list[Row], plans: dict[int, Plan], previewer: Previewer, watching: Watching) -> None:
     Halving(lessons(checkpoints(place)), alone(previewer), watching).run(rows, plans, lambda: None)
 
 
@@ -111,7 +111,6 @@ def test_one_finalist_needs_no_training(folder: Path, tmp_path: Path) -> None:
     rows, plans, previewer = finalists(folder)
     halve(tmp_path / "place", rows[:1], plans, previewer, Watching())
     assert "retrained" not in rows[0]
-    assert targets_of(rows[0]) in plans
 
 
 def test_repaired_finalists_are_compared_as_what_they_became_and_learn_on_from_there(folder: Path, tmp_path: Path) -> None:
@@ -122,7 +121,7 @@ def test_repaired_finalists_are_compared_as_what_they_became_and_learn_on_from_t
     )
     finals.repair(rows, plans, made, previewer, heldout, lambda: None, Silent(), alone(previewer))
     for row in rows:
-        model = load_model(made.cut(row["number"], plans[targets_of(row)], previewer))
+        model = load_model(made.cut(row["number"], plans[row["number"]], previewer))
         text = Previewer(folder, {"again": previewer.texts["compared"]}, device="cpu").of(model, f"by hand {row['number']}")["again"]
         assert row["repaired"]["kl_nats"] == pytest.approx(text["kl_nats"]), "the figures are those of the model that lies there"
         assert set(row["heldout"]) == {"unseen"}
