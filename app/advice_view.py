@@ -1,12 +1,19 @@
 """What the literature and this project's own study say of the draft's cut, beside the sliders; one click follows it."""
 
+from typing import Any
+
 import streamlit as st
 
-from app import state
+from app import distill_form, state
 from app.ui import folded
 from core.model.card import Card
 from core.plan.advice import Advice, Situation, advice
 from core.specs import DistillSpec, Targets
+
+PAGES = {"kind": "distill", "distill": "distill", "search": "candidates", "model": "model"}
+"""First part of a setting's name -> the page on which it is made."""
+NEW = "new"
+"""What the pages with forms call the run that is not made yet."""
 
 
 def advice_view(card: Card) -> None:
@@ -33,3 +40,29 @@ def _row(name: str, said: Advice) -> None:
             kwargs=changes,
             help="Changes the draft accordingly; undo takes it back.",
         )
+    elif said.settings:
+        page = PAGES[next(iter(said.settings)).partition(".")[0]]
+        label, help_ = (
+            ("Choose", "Opens the page where the model is chosen.")
+            if page == "model"
+            else ("Apply", "Sets the form accordingly, and opens it.")
+        )
+        if action.button(label, key=f"advice_{name}", help=help_):
+            st.session_state.update(widgets_of(said))
+            state.set_run_id(NEW)  # the forms, not the runs that were looked at last
+            state.remember("search_run", NEW)
+            state.go(page)
+
+
+def widgets_of(said: Advice) -> dict[str, Any]:
+    """Key and value of every field of a form that follows the advice."""
+    found: dict[str, Any] = {}
+    for name, value in said.settings.items():
+        part, _, field = name.partition(".")
+        if name == "distill.intermediate":
+            found |= (
+                {"w_states_mode": distill_form.CHOSEN, "w_intermediate": list(value)} if value else {"w_states_mode": distill_form.NONE}
+            )
+        elif part != "model":
+            found[f"w_{part}_{field}" if part == "search" else f"w_{field or part}"] = value
+    return found

@@ -33,7 +33,7 @@ from core.score.confidence import Agreement, Confidence, rows
 from core.score.criteria.registry import find as find_criterion
 from core.score.passes import wanted as wanted_passes
 from core.score.store import Scores
-from core.search.space import candidates
+from core.search.space import possible
 from core.specs import (
     EMBEDDED_MODEL,
     EMBEDDED_TEXTS,
@@ -355,10 +355,10 @@ def presets(config: dict[str, Any]) -> tuple[Preset, ...]:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def pool_size(config: dict[str, Any], spec: SearchSpec) -> int | str:
+def pool_size(config: dict[str, Any], spec: SearchSpec, rank: RankSpec, pins: Pins) -> int | str:
     """How many sizes a search has to choose from, or why there is none."""
     try:
-        return len(candidates(config, spec))
+        return len(possible(config, spec, rank, pins))
     except UserError as error:
         return str(error)
 

@@ -12,6 +12,11 @@ from core.report import format as fmt
 from core.specs import RunSpec, SearchSpec, Targets
 
 MORE: dict[str, tuple[str, str, int]] = {
+    "rankings": (
+        "Other rankings",
+        "Of the candidates to measure, how many try other criteria on the best sizes, at most half. 0 keeps to the draft's ranking.",
+        1,
+    ),
     "finalists": ("Finalists", "The best candidates, which are repaired, compared again, and measured on the held-out text.", 1),
     "blocks": ("Blocks to compare on", "The last of the training text; the held-out text stays unseen until the end.", 1),
     "retrain_steps": (
@@ -20,7 +25,7 @@ MORE: dict[str, tuple[str, str, int]] = {
         20,
     ),
     "seed": ("Seed", "The same seed searches the same way.", 1),
-    "workers": ("Workers", "Processes that measure side by side; more than one needs Ray (docs/scale.md).", 1),
+    "workers": ("Workers", "Processes that measure, repair and retrain side by side; more than one needs Ray (docs/scale.md).", 1),
 }
 
 
@@ -57,23 +62,25 @@ def settings(draft: Draft, card: Card) -> RunSpec:
 
 def complaints(spec: RunSpec, card: Card) -> list[str]:
     """Everything that keeps the search from starting, a sentence each."""
-    pool = 0 if (found := spec.problems()) else cached.pool_size(card.config, spec.search)
+    pool = 0 if (found := spec.problems()) else cached.pool_size(card.config, spec.search, spec.rank, spec.pins)
     return [*found, pool] if isinstance(pool, str) else found
 
 
 def facts(spec: RunSpec, card: Card) -> dict[str, str]:
     """What the search will do; empty if it cannot."""
-    pool = 0 if spec.problems() else cached.pool_size(card.config, spec.search)
+    pool = 0 if spec.problems() else cached.pool_size(card.config, spec.search, spec.rank, spec.pins)
     if isinstance(pool, str) or not pool:
         return {}
-    measured = min(spec.search.evaluations, pool)
+    sized, ranked = min(spec.search.sized, pool), spec.search.ranked
+    measured = sized + ranked
+    told = fmt.plural(sized, "size") + (f" and {fmt.plural(ranked, 'other ranking')} of the best" if ranked else "")
     finalists = fmt.plural(min(spec.search.finalists, measured), "finalist")
     fitted = min(spec.repair.blocks, spec.data.calibration_blocks + spec.data.train_blocks - spec.search.blocks)
     return {
         "Model": f"{card.name}, {fmt.count(card.cost.parameters)} parameters",
         "Budget": f"{fmt.count(spec.search.keep * card.cost.parameters)} parameters",
         "Sizes to choose from": fmt.count(pool),
-        "Measured by masks": f"{measured}, each on {fmt.count(spec.search.blocks * spec.data.seq_len)} tokens",
+        "Measured by masks": f"{told}, each on {fmt.count(spec.search.blocks * spec.data.seq_len)} tokens",
         "Then repaired": "none" if spec.repair.method == "none" else f"{finalists}, on {fmt.count(fitted * spec.data.seq_len)} tokens",
         "At last on held-out text": finalists,
     }

@@ -78,6 +78,7 @@ def _verdict(run: Run, rows: Sequence[Row], source: Dims, pool: int, *, finished
     st.markdown("  \n".join(why(rows, source, pool)))
     if heldout := top.get("heldout"):
         teacher = run.results().get("teacher", {}).get("heldout", {})
+        st.caption(f"{'Repaired' if top.get('repaired') else 'As cut'}, on text that played no part in the choice:")
         st.table(_heldout(heldout, teacher), border="horizontal", hide_index=True, alt="The best candidate on held-out text")
 
 
@@ -104,7 +105,12 @@ def _actions(run: Run, rows: Sequence[Row], source: Dims, picked: Sequence[int])
             ):  # fmt: skip
                 spec = run.spec
                 state.update_draft(
-                    model=spec.model, data=spec.data, score=spec.score, rank=spec.rank, pins=spec.pins, targets=ledger.targets_of(row)
+                    model=spec.model,
+                    data=spec.data,
+                    score=spec.score,
+                    rank=ledger.rank_of(row, spec.rank),
+                    pins=spec.pins,
+                    targets=ledger.targets_of(row),
                 )
                 state.go("targets")
         if picked:

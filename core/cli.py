@@ -16,7 +16,7 @@ from core.report import format as fmt
 from core.runs import control
 from core.runs.folder import Run, all_runs, create, find
 from core.runs.worker import work
-from core.specs import GOAL_MEASURES, GOAL_SHAPES, Goal, RunSpec, Targets
+from core.specs import GOAL_MEASURES, GOAL_SHAPES, WEIGHT_DTYPES, Goal, RunSpec, Targets
 from core.terminal import Terminal, console, errors, show_card, show_costs, show_results, table
 from core.workspace import home
 
@@ -236,6 +236,11 @@ def plan(
     measure: Annotated[str, typer.Option(help=f"What is limited: {', '.join(GOAL_MEASURES)}.")] = "parameters",
     shape: Annotated[str, typer.Option(help=f"What shrinks: {', '.join(GOAL_SHAPES)}.")] = "ffn",
     multiple: Annotated[int, typer.Option(help="FFN and hidden sizes are multiples of this; 1 takes any size.")] = 64,
+    weights_dtype: Annotated[
+        str, typer.Option(help=f"Number format of weights that are counted in bytes: {', '.join(WEIGHT_DTYPES)}.")
+    ] = "bfloat16",
+    context: Annotated[int, typer.Option(help="Tokens in the key-value cache, or of the prompt.")] = 4096,
+    sequences: Annotated[int, typer.Option(help="Sequences in the key-value cache.")] = 1,
 ) -> None:
     """Show what a cut to these sizes, or to a limit, would cost and save. Needs no scores and changes nothing."""
     from core.model.card import card
@@ -250,7 +255,8 @@ def plan(
     ).check()  # fmt: skip
     before = card(model)
     if at_most:
-        targets = reach(before.config, Goal(at_most=at_most, measure=measure, shape=shape, multiple=multiple).check(), targets)
+        goal = Goal(at_most=at_most, measure=measure, shape=shape, multiple=multiple, dtype=weights_dtype, context=context, batch=sequences)
+        targets = reach(before.config, goal.check(), targets)
         sizes = " ".join(f"--{key.replace('_', '-')} {size}" for key, size in targets.to_dict().items() if size is not None)
         console.print(f"Sizes: {sizes}", highlight=False)
     if found := problems(before.config, targets):

@@ -96,6 +96,10 @@ def test_a_goal_becomes_sizes_and_both_are_kept(tmp_path: Path, monkeypatch: pyt
     refused = coppice("plan", "--model", str(model), "--at-most", "1%")
     assert refused.returncode == 2
     assert "nearest" in refused.stderr
+    speed = ("plan", "--model", str(model), "--at-most", "1.2x", "--measure", "writing", "--multiple", "1", "--context")
+    short, long = (CliRunner().invoke(cli.app, [*speed, context]) for context in ("1", "1000000"))
+    assert short.exit_code == 0
+    assert "the nearest is 1" in str(long.exception), "a cache that dwarfs the weights is nothing that the FFN can shrink"
 
 
 def test_every_criterion_is_listed_with_its_paper_and_how_to_have_it_measured() -> None:

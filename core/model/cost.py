@@ -33,6 +33,10 @@ class Cost:
         """Forward FLOPs a token: two a weight, and attention over ``context`` earlier tokens (4 a channel: QK, then AV)."""
         return 2 * self.matmul_parameters + 4 * self.attention_width * context
 
+    def bytes_read(self, dtype: str, context: int, sequences: int) -> int:
+        """Bytes that writing one token of each of ``sequences`` has to read: all matrices once, and every sequence's key-value cache of ``context`` tokens."""
+        return math.ceil(self.matmul_parameters * DTYPE_BYTES[dtype]) + self.kv_bytes_per_token * context * sequences
+
     def weight_bytes(self, dtype: str = "bfloat16") -> int:
         """Bytes of all weights in ``dtype`` (see ``DTYPE_BYTES``)."""
         return math.ceil(self.parameters * DTYPE_BYTES[dtype])

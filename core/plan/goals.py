@@ -1,7 +1,8 @@
 """From a goal ("at most 100 M parameters") to the sizes that meet it: the largest model of a shape that stays within, by exact counting.
 
 A shape says which dimensions shrink together. Of its sizes, each with the widest FFN (the finest of the axes) that the limit allows, the one is taken
-whose dimensions shrink most evenly. Nothing is estimated, and no limit is passed.
+whose dimensions shrink most evenly. No limit is passed. All is exact but time, which is estimated: reading a prompt takes as long as its
+arithmetic, writing a token as long as it takes to read weights and cache; what a cut really gains is measured by the run that makes it.
 """
 
 import bisect
@@ -18,6 +19,8 @@ from core.plan.sizes import hidden_choices, problems
 from core.specs import Goal, Targets
 
 COUNT, BYTES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}, {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
+TIMES: dict[str, float] = {"x": 1.0}
+"""Unit of a speed: times as fast as the whole model."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,15 @@ class Measure:
     """Unit, in lower case, that a limit may be given in -> how much it is."""
     of: Callable[[Cost, Goal], float]
 
+    @property
+    def of_time(self) -> bool:
+        """Whether it is a time, which is estimated, and limited by how many times as fast the model shall be."""
+        return self.units is TIMES
+
+    def said(self, value: float, whole: float) -> str:
+        """A value in words, given that of the whole model."""
+        return f"{whole / value:.3g}x {self.title}" if self.of_time else f"{value:.4g} {self.title}"
+
 
 MEASURES = {
     "parameters": Measure("parameters", COUNT, lambda cost, goal: cost.parameters),
@@ -39,6 +51,11 @@ MEASURES = {
         lambda cost, goal: cost.weight_bytes(goal.dtype) + cost.kv_bytes_per_token * goal.context * goal.batch,
     ),
     "flops": Measure("FLOPs a token", COUNT, lambda cost, goal: cost.flops_per_token(goal.context)),
+    # The tokens of a prompt see half of it on average.
+    "reading": Measure("as fast at reading a prompt (estimated)", TIMES, lambda cost, goal: cost.flops_per_token(goal.context // 2)),
+    "writing": Measure(
+        "as fast at writing a token (estimated)", TIMES, lambda cost, goal: cost.bytes_read(goal.dtype, goal.context, goal.batch)
+    ),
 }  # fmt: skip
 """What can be limited; see ``Goal.measure``."""
 
@@ -50,20 +67,31 @@ SHAPES: dict[str, tuple[str, ...]] = {
 
 
 def limit_of(config: Config, goal: Goal) -> float:
-    """The goal's limit as a number: ``"107.6M"``, ``"200 MB"``, or ``"80%"`` of what the whole model has.
+    """The goal's limit as a number: ``"107.6M"``, ``"200 MB"``, ``"80%"`` of what the whole model has, or the time that is left of it by ``"1.3x"``.
 
     Raises:
         UserError: it cannot be read.
     """
     measure = MEASURES[goal.measure]
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-zA-Z%]*)\s*", goal.at_most)
-    units = {**measure.units, "%": value_of(config, dims_of(config), goal) / 100}
+    whole = value_of(config, dims_of(config), goal)
+    units = {**measure.units, "%": whole / 100}
+    if measure.of_time and found is not None and not found[2]:
+        found = None  # a bare number could mean either
     if found is None or found[2].lower() not in units or not float(found[1]):
-        known = ", ".join(unit.upper() if measure.units is BYTES else unit for unit in units if unit)
-        raise UserError(
-            f"at_most: {goal.at_most!r} is not understood. Give a number above 0 of {measure.title}, with one of these units: {known}."
+        raise UserError(f"at_most: {goal.at_most!r} is not understood. {_readable(measure, units)}")
+    number, unit = float(found[1]), found[2].lower()
+    return whole / number if unit == "x" else number * units[unit]
+
+
+def _readable(measure: Measure, units: Mapping[str, float]) -> str:
+    """What a limit may look like."""
+    if measure.of_time:
+        return (
+            f"Say how many times {measure.title}, such as 1.3x, or the part of the time that it may take, such as 77%; these are the units."
         )
-    return float(found[1]) * units[found[2].lower()]
+    known = ", ".join(unit.upper() if measure.units is BYTES else unit for unit in units if unit)
+    return f"Give a number above 0 of {measure.title}, with one of these units: {known}."
 
 
 def value_of(config: Config, dims: Dims, goal: Goal) -> float:
@@ -86,11 +114,16 @@ def reach(config: Config, goal: Goal, fixed: Targets | None = None) -> Targets:
     ):
         return fixed
     every = list(sizes(config, goal, fixed))
+    if not every:
+        told = problems(config, fixed) or [
+            f"No sizes of shape {goal.shape} can be loaded again beside those that are fixed by hand. Free one of these."
+        ]
+        raise UserError("\n".join(told))
     # The FFN is found anew for each of the other sizes, so these are looked at once.
     others = dict.fromkeys(dataclasses.replace(targets, intermediate_size=fixed.intermediate_size) for targets in every)
     within = [found for targets in others if (found := _filled(config, goal, targets, limit)) is not None]
     if not within:
-        raise UserError(_too_small(config, goal, limit, every[-1]))
+        raise UserError(_too_small(config, goal, limit, every[-1], fixed))
     return min(within, key=lambda found: _imbalance(config, goal, found))
 
 
@@ -157,16 +190,20 @@ def _imbalance(config: Config, goal: Goal, targets: Targets) -> tuple[float, flo
     return max(shares) - min(shares), -value_of(config, dims, goal)
 
 
-def _too_small(config: Config, goal: Goal, limit: float, smallest: Targets) -> str:
+def _too_small(config: Config, goal: Goal, limit: float, smallest: Targets, fixed: Targets) -> str:
     """Why a limit cannot be met, and the nearest that can."""
     measure, source = MEASURES[goal.measure], dims_of(config)
-    least = value_of(config, resized(source, smallest), goal)
-    stays = [name for name in ("hidden", "layers", "ffn", "kv_heads") if name not in SHAPES[goal.shape]]
-    why = f"{_listed(stays)} stay as they are" if stays else "even the smallest sizes are that large"
+    whole, least = (value_of(config, dims, goal) for dims in (source, resized(source, smallest)))
+    named = [name for name in ("hidden", "layers", "ffn", "kv_heads", "heads") if getattr(fixed, CONFIG_KEYS[name]) is not None]
+    stays = [name for name in ("hidden", "layers", "ffn", "kv_heads") if name not in SHAPES[goal.shape] and name not in named]
+    reasons = [f"{_listed(stays)} stay as they are"] * bool(stays) + [
+        f"{_listed(named)} {'is' if len(named) == 1 else 'are'} fixed by hand"
+    ] * bool(named)
+    why = " and ".join(reasons) or "even the smallest sizes are that large"
     sizes_told = ", ".join(f"{key}={size}" for key, size in smallest.to_dict().items() if size is not None)
     return (
-        f"at_most: {limit:.4g} {measure.title} cannot be reached by shape {goal.shape}, because {why}; the nearest is {least:.4g}, with {sizes_told}. "
-        f"Raise the limit, or take a shape that changes more: {', '.join(SHAPES)}."
+        f"at_most: {measure.said(limit, whole)} cannot be reached by shape {goal.shape}, because {why}; the nearest is "
+        f"{measure.said(least, whole)}, with {sizes_told}. {'Ask for less' if measure.of_time else 'Raise the limit'}, or take a shape that changes more: {', '.join(SHAPES)}."
     )
 
 

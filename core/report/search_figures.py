@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from core.model.dims import CONFIG_KEYS, Dims
 from core.report import format as fmt
 from core.report.picture import CLEAR, NEUTRAL, SELECTED, SERIES, Picture, plain
+from core.score.criteria import criteria_of
 from core.search.ledger import Row, best, front, standing
 
 COSTS = {"parameters": "parameters", "flops": "FLOPs a token"}
@@ -24,6 +25,9 @@ AXES = {
 }  # fmt: skip
 """Axes of the parallel coordinates, in order."""
 
+PARTS = {"groups": "key-value groups", "queries": "query heads"}
+"""Axis of the estimate -> how it is called, where that differs."""
+
 REPAIRED, RETRAINED = "KL repaired, nats", "KL retrained, nats"
 """Columns of the divergence after repair, and after retraining."""
 
@@ -33,6 +37,13 @@ def sizes_of(row: Row, source: Dims) -> dict[str, int]:
     return {
         name: row["targets"].get(CONFIG_KEYS[name]) or getattr(source, name) for name in ("layers", "hidden", "ffn", "heads", "kv_heads")
     }
+
+
+def ranking_said(row: Row) -> str:
+    """By what a candidate's units were chosen, if not by the search's own ranking: the criterion of layers and the aggregation."""
+    if not (rank := row.get("rank")):
+        return ""
+    return f"{criteria_of('layers')[rank['depth']].title.lower()}, ({rank['batch']}, {rank['sequence']})"
 
 
 def candidate_table(rows: Sequence[Row], source: Dims) -> pd.DataFrame:
@@ -51,6 +62,8 @@ def candidate_table(rows: Sequence[Row], source: Dims) -> pd.DataFrame:
         REPAIRED: [(row.get("repaired") or {}).get("kl_nats") for row in ordered],
         RETRAINED: [row["retrained"][-1]["kl_nats"] if row.get("retrained") else None for row in ordered],
     }
+    if any(row.get("rank") for row in rows):
+        table["Ranked by"] = [ranking_said(row) or "as the draft" for row in ordered]
     for place, (name, figures) in enumerate((name, figures) for name, figures in after.items() if any(figures)):
         table.insert(3 + place, name, figures)
     return table
@@ -90,7 +103,7 @@ def front_picture(
     plain(figure, 380)
     figure.update_layout(showlegend=True, dragmode="select", margin={"t": 40})
     figure.update_xaxes(title=COSTS[cost], tickformat="~s")
-    figure.update_yaxes(title="KL to the teacher, nats a token", rangemode="tozero")
+    figure.update_yaxes(title="KL to the teacher as cut, nats a token", rangemode="tozero")
     return Picture(figure=figure, alt=_front_said(rows, top, len(ahead)), table=candidate_table(rows, source) if rows else pd.DataFrame())
 
 
@@ -175,7 +188,8 @@ def shape_said(row: Row, source: Dims) -> str:
     found = sizes_of(row, source)
     cut = [f"{AXES[name][:1].lower() + AXES[name][1:] if name != 'ffn' and name != 'kv_heads' else AXES[name]} {getattr(source, name)} → {size}"
            for name, size in found.items() if size != getattr(source, name)]  # fmt: skip
-    return ", ".join(cut) or "nothing cut"
+    chosen = [f"chosen by {said}"] if (said := ranking_said(row)) else []
+    return ", ".join(cut + chosen) or "nothing cut"
 
 
 def _after(row: Row) -> str:
@@ -203,15 +217,20 @@ def why(rows: Sequence[Row], source: Dims, pool: int) -> list[str]:
                 f"The next best, candidate {others[0]['number']} ({shape_said(others[0], source)}), diverges {fmt.percent(rise)} more."
             )
         largest = max(rows, key=lambda row: row["parameters"])
-        if largest["kl_nats"] > top["kl_nats"]:
+        if largest["kl_nats"] > top["kl_nats"] and largest["parameters"] > top["parameters"]:
             said.append(
-                f"The largest one measured, candidate {largest['number']}, has {fmt.delta(largest['parameters'] / top['parameters'] - 1)} parameters "
+                f"The largest one measured, candidate {largest['number']}, has {fmt.percent(largest['parameters'] / top['parameters'] - 1)} more parameters "
                 f"and diverges by {fmt.nats(largest['kl_nats'])}: size alone does not decide."
             )
+    if plain_one := next((row for row in others if row["targets"] == top["targets"] and not row.get("rank")), None):
+        said.append(
+            f"Ranked as the draft is, the same sizes diverge by {fmt.nats(plain_one['kl_nats'])}, before repair and retraining; "
+            f"as chosen here by {fmt.nats(top['kl_nats'])}."
+        )
     parts = {axis: nats for axis, nats in sorted(top.get("parts", {}).items(), key=lambda item: -item[1]) if nats > 0.005 * top["kl_nats"]}
     said.append(f"It cuts {shape_said(top, source)}.")
     if parts:
-        costs = fmt.listed([f"{fmt.nats(nats, estimated=True)} by {axis}" for axis, nats in parts.items()])
+        costs = fmt.listed([f"{fmt.nats(nats, estimated=True)} by {PARTS.get(axis, axis)}" for axis, nats in parts.items()])
         said.append(f"What that costs before repair and retraining, as learnt from the measurements: {costs}.")
     return said
 

@@ -33,6 +33,8 @@ Results = Mapping[str, Any]
 
 
 def _title(role: str, results: Results) -> str:
+    if role == "draft" and results[role].get("repaired"):  # the best of a search
+        return "Best candidate, repaired"
     return role_title(role, results) if role in ROLES else TITLES[role]
 
 

@@ -18,7 +18,7 @@ from core.runs.findings import teacher_of
 from core.runs.folder import Run
 from core.score.criteria import problems as criterion_problems
 from core.score.share import place
-from core.search.space import candidates
+from core.search.space import possible
 from core.specs import NO_PINS, RunSpec
 
 
@@ -47,7 +47,7 @@ def preflight(run: Run, progress: Progress) -> None:
     if found:
         raise UserError("\n".join(found))
     if spec.kind == "search":
-        candidates(config, spec.search)
+        possible(config, spec.search, spec.rank, spec.pins)
     if spec.kind not in ("preview", "search") and (context := config.get("max_position_embeddings")):
         check_prompts(load_tokenizer(folder), spec.evaluate.prompts, spec.evaluate.max_new_tokens, context)
     if spec.output is not None:

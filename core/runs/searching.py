@@ -1,6 +1,5 @@
 """The steps of a search: measure the candidates that look best, then make models of the finalists and choose."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,11 +17,12 @@ from core.runs.folder import Run
 from core.score.scoring import score
 from core.search import finals, ledger, search
 from core.search.checkpoints import Checkpoints
-from core.search.fleet import measuring
+from core.search.fleet import doing, measured
 from core.search.ledger import Row
+from core.search.lesson import Lessons, same_for_all
 from core.search.retrain import PHASE as RETRAINING
 from core.search.retrain import Halving
-from core.specs import RunSpec, Targets
+from core.specs import RunSpec
 
 SHOWN_ESTIMATES = 200
 """Candidates of a search, the best estimates first, that are kept for its pictures."""
@@ -37,8 +37,10 @@ def search_step(run: Run, progress: Progress) -> None:
     progress.note(f"{len(pool.candidates)} sizes are under the budget.")
     previewer = Previewer(folder, {"compared": compared(blocks, spec)}, device=spec.device, progress=coarse)
     teacher = previewer.teacher()["compared"]
-    with measuring(previewer, spec.search.workers) as measure:
-        rows = search.search(pool, spec.search, lambda plans: (found["compared"] for found in measure(plans)), run.path, coarse, teacher)
+    with doing(previewer, spec.search.workers) as each:
+        rows = search.search(
+            pool, spec.search, lambda plans: (found["compared"] for found in measured(plans, previewer, each)), run.path, coarse, teacher
+        )
     update_results(run, pool=search.estimates_of(pool, rows)[:SHOWN_ESTIMATES], scores=scores.key)
 
 
@@ -47,9 +49,9 @@ def finals_step(run: Run, progress: Progress) -> None:
     spec, coarse, book = run.spec, Coarse(progress, finals.PHASE, RETRAINING), ledger.read(run.path)
     folder, blocks = resolve(spec.model, progress), blocks_of(run, progress)
     finalists = sorted(book["rows"], key=ledger.standing)[: spec.search.finalists]
-    plans = _plans(run, blocks, finalists, progress)
-    checkpoints = Checkpoints(
-        source=folder, place=run.path / "candidates", blocks_NT=fitted(blocks, spec), spec=spec.repair, device=spec.device, progress=coarse
+    plans, made = (
+        _plans(run, blocks, finalists, progress),
+        Checkpoints(place=run.path / "candidates", blocks_NT=fitted(blocks, spec), spec=spec.repair),
     )
     comparer, heldout = (
         Previewer(folder, texts, device=spec.device, progress=coarse) for texts in ({"compared": compared(blocks, spec)}, blocks.heldout)
@@ -58,13 +60,14 @@ def finals_step(run: Run, progress: Progress) -> None:
     def save() -> None:
         ledger.write(run.path, **book)
 
-    if spec.repair.method != "none":
-        finals.repair(finalists, plans, checkpoints, comparer, heldout, save, coarse)
-    if spec.search.retrain_steps:
-        # From predictions alone: what is advised differs with the depth that went, and candidates must learn alike to be compared.
-        retraining = dataclasses.replace(spec.distill, steps=spec.search.retrain_steps, intermediate=())
-        Halving(comparer, blocks.train_NT[: -spec.search.blocks], retraining, checkpoints, coarse).run(finalists, plans, save)
-    checkpoints.clear()
+    with doing(comparer, min(spec.search.workers, len(finalists))) as each:
+        if spec.repair.method != "none":
+            finals.repair(finalists, plans, made, comparer, heldout, save, coarse, each)
+        if spec.search.retrain_steps:
+            learning = same_for_all(spec.distill, spec.search.retrain_steps)
+            lessons = Lessons(train_NT=blocks.train_NT[: -spec.search.blocks], spec=learning, checkpoints=made)
+            Halving(lessons, each, coarse).run(finalists, plans, save)
+    made.clear()
     finals.hold_out(finalists, plans, heldout, save, coarse)
     _conclude(run, finalists, heldout)
 
@@ -79,12 +82,13 @@ def fitted(blocks: Blocks, spec: RunSpec) -> np.ndarray:
     return np.concatenate([blocks.calibration_NT, blocks.train_NT[: -spec.search.blocks]])[: spec.repair.blocks]
 
 
-def _plans(run: Run, blocks: Blocks, finalists: Sequence[Row], progress: Progress) -> dict[Targets, Plan]:
-    """The finalists' plans, by their sizes."""
+def _plans(run: Run, blocks: Blocks, finalists: Sequence[Row], progress: Progress) -> dict[int, Plan]:
+    """The finalists' plans, by their numbers."""
     spec, folder = run.spec, resolve(run.spec.model, progress)
-    scores = score(folder, blocks, spec.score, progress, spec.device, name=spec.model)
-    sizes = [ledger.targets_of(row) for row in finalists]
-    return {targets: make_plan(scores, full_config(folder), targets, spec.rank, spec.pins) for targets in sizes}
+    scores, config = score(folder, blocks, spec.score, progress, spec.device, name=spec.model), full_config(folder)
+    return {
+        row["number"]: make_plan(scores, config, ledger.targets_of(row), ledger.rank_of(row, spec.rank), spec.pins) for row in finalists
+    }
 
 
 def _conclude(run: Run, finalists: Sequence[Row], heldout: Previewer) -> None:
@@ -93,4 +97,6 @@ def _conclude(run: Run, finalists: Sequence[Row], heldout: Previewer) -> None:
     assert best is not None
     cost = cost_of(heldout.config, resized(dims_of(heldout.config), ledger.targets_of(best)))
     teacher = size_of(cost_of(heldout.config)) | {"heldout": heldout.teacher()}
-    update_results(run, best=best["number"], teacher=teacher, draft=size_of(cost) | {"heldout": best["heldout"]})
+    update_results(
+        run, best=best["number"], teacher=teacher, draft=size_of(cost) | {"heldout": best["heldout"], "repaired": "repaired" in best}
+    )

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from core.evaluate.preview import Previewer
 from core.evaluate.store import tokens_hash
 from core.files import content_hash
 from core.model.device import pick
 from core.plan.plan import Plan
-from core.progress import Progress
 from core.prune.export import prune_checkpoint
 from core.prune.repair.repair import repair_checkpoint
 from core.specs import RepairSpec
@@ -21,29 +21,26 @@ from core.specs import RepairSpec
 class Checkpoints:
     """Where the finalists of one search lie, and how they are made."""
 
-    source: Path
-    """The uncut checkpoint."""
     place: Path
     blocks_NT: np.ndarray
     """What a repair fits on; none of the blocks by which candidates are compared."""
     spec: RepairSpec
-    device: str
-    progress: Progress
 
-    def cut(self, number: int, plan: Plan) -> Path:
-        """The folder of candidate ``number`` before any retraining; made if it is not there.
+    def cut(self, number: int, plan: Plan, previewer: Previewer) -> Path:
+        """The folder of candidate ``number`` before any retraining; made, where ``previewer`` computes, if it is not there.
 
         Raises:
             UserError: the disk is too small, or the family cannot be repaired.
-            Stopped: progress asked for it; nothing is left of this one.
+            Stopped: the previewer's progress asked for it; nothing is left of this one.
         """
         folder = self.place / f"{number}-0"
         if folder.exists():
             return folder
         if self.spec.method == "none":
-            prune_checkpoint(self.source, plan, folder, {}, self.progress)
+            prune_checkpoint(previewer.folder, plan, folder, {}, previewer.progress)
         else:
-            repair_checkpoint(self.source, plan, self.blocks_NT, self.spec, folder, {}, self.progress, pick(self.device))
+            device = pick(previewer.device)
+            repair_checkpoint(previewer.folder, plan, self.blocks_NT, self.spec, folder, {}, previewer.progress, device)
         return folder
 
     def identity(self, plan: Plan) -> str:

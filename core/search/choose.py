@@ -22,14 +22,14 @@ def next_batch(lost_NA: np.ndarray, measured: Mapping[int, float], spec: SearchS
         spec: how many are to be measured in all, and the seed.
     """
     left = np.array([i for i in range(len(lost_NA)) if i not in measured], dtype=int)
-    count = min(BATCH, spec.evaluations - len(measured), len(left))
+    count = min(BATCH, spec.sized - len(measured), len(left))
     if count <= 0:
         return []
     estimate_N = estimator(lost_NA, measured).total(lost_NA)
     order = left[np.argsort(estimate_N[left], kind="stable")]
-    if not measured:
+    last = len(measured) + count == spec.sized  # no size is chosen after it, so nothing is to be learnt
+    if not measured and not last:
         return _spread(lost_NA, order[: max(len(order) // 2, count)], count)
-    last = len(measured) + count == spec.evaluations  # nothing is chosen after it, so nothing is to be learnt
     sure = order[: count if last else max(count - CURIOUS, 1)].tolist()
     return sure + _curious(order[len(sure) :], count - len(sure), np.random.default_rng([spec.seed, len(measured)]))
 

@@ -1,9 +1,10 @@
 """How much a plan will hurt, estimated from stored scores, and learnt better with every candidate that is measured.
 
 The estimate of the divergence from the teacher is a sum over the axes, ``KL ~ sum_a w_a x_a + v_a x_a^2`` with no negative
-weight, where ``x_a`` is what a plan loses: of the layers the summed rise of the loss when each was left out alone, of heads,
-neurons and channels the share of the importance in the layers that stay. The weights are least squares on relative errors,
-drawn towards a prior whose proportions are read off five candidates of the embedded model (docs/LOG.md) and whose scale is the measured candidates' own.
+weight, where ``x_a`` is what a plan loses: of the layers the summed rise of the loss when each was left out alone, of groups,
+queries, neurons and channels the share of the importance in the layers that stay. The weights are least squares on relative errors,
+drawn towards a prior whose proportions are a fit to 40 plans of the embedded model (docs/LOG.md; those of groups are guessed) and whose scale
+is the measured candidates' own.
 """
 
 import dataclasses
@@ -17,8 +18,9 @@ from core.plan.plan import Importance, Plan, keep_masks
 from core.score.store import Scores
 from core.specs import RankSpec
 
-AXES = ("layers", "heads", "neurons", "channels")
-PRIOR_2A = np.array([[1.0, 0.7, 3.8, 7.0], [1.0, 4.0, 7.6, 50.0]])
+AXES = ("layers", "groups", "queries", "neurons", "channels")
+"""Heads that go with their whole key-value group, and queries of groups that stay, are two axes: they hurt very differently (docs/LOG.md)."""
+PRIOR_2A = np.array([[0.87, 2.2, 8.2, 5.7, 13.5], [0.05, 1.0, 2.2, 3.3, 1.8]])
 """Weights of what is lost and of its square, nats a token."""
 TRUST = 0.1
 """What the prior counts, in measured candidates, for each weight."""
@@ -44,18 +46,22 @@ class Remembered:
 
 
 def losses_of(plan: Plan, scores: Remembered) -> np.ndarray:
-    """What a plan loses by axis, ``[4]``: nats for the layers, else a share in [0, 1]."""
+    """What a plan loses by axis, ``[5]``: nats for the layers, else a share in [0, 1]."""
     masks, bare = keep_masks(plan), dataclasses.replace(plan.rank, protect_first=0, protect_last=0)
     stay_L = masks["layers"]
-    layer_worth_L = _depth_worth(scores, bare)
-    lost = [float(layer_worth_L[~stay_L].sum())]
-    for axis in AXES[1:]:
+    in_group_LH = np.zeros_like(masks["heads"])
+    for layer, groups in zip(plan.layers, plan.kv_heads, strict=True):
+        in_group_LH[layer] = np.isin(np.arange(plan.source.heads) // plan.source.group, groups)
+
+    def lost(axis: str, gone: np.ndarray) -> float:
         worth = np.clip(scores.importance(axis, bare), 0, None)
-        kept, all_ = worth * masks[axis], worth
-        if worth.ndim == 2:
-            kept, all_ = kept[stay_L], all_[stay_L]
-        lost.append(1 - float(kept.sum() / all_.sum()) if all_.sum() else 0.0)
-    return np.array(lost)
+        worth, gone = (worth[stay_L], gone[stay_L]) if worth.ndim == 2 else (worth, gone)
+        return float(worth[gone].sum() / worth.sum()) if worth.sum() else 0.0
+
+    return np.array([
+        float(_depth_worth(scores, bare)[~stay_L].sum()), lost("heads", ~in_group_LH), lost("heads", in_group_LH & ~masks["heads"]),
+        lost("neurons", ~masks["neurons"]), lost("channels", ~masks["channels"]),
+    ])  # fmt: skip
 
 
 def _depth_worth(scores: Importance, rank: RankSpec) -> np.ndarray:

@@ -1,15 +1,17 @@
-"""Candidates measured side by side by Ray: on the devices of this machine, or on the cluster that ``RAY_ADDRESS`` names.
+"""Work on candidates side by side by Ray: on the devices of this machine, or on the cluster that ``RAY_ADDRESS`` names.
 
-Ray is optional, and nothing else of Coppice knows of it. Every worker loads the uncut model once and measures one plan after the
-other by masks; figures come back in the order of the plans and are stored here, so a search that was cut off goes on as ever.
+Ray is optional, and nothing else of Coppice knows of it. A task is a function of a previewer: it measures a plan, makes a finalist or
+trains one for a round. Every worker loads the uncut model once and does one task after the other; what they find comes back in the
+order of the tasks, and whatever is to last is stored here or lies in the workspace, so a search that was cut off goes on as ever.
 """
 
 import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,42 +25,68 @@ from core.workspace import ROOT, home
 PACKAGE = "ray==2.60.0"
 """What to install; the version that the tests run with."""
 
-
-class Worker:
-    """What Ray runs somewhere: a previewer that hands its figures back."""
-
-    def __init__(self, folder: str, texts: Mapping[str, np.ndarray], device: str) -> None:
-        """Open nothing yet; ``folder`` is where the worker's machine finds the uncut checkpoint."""
-        self.previewer = Previewer(Path(folder), texts, device=device)
-
-    def plan(self, plan: Plan) -> dict[str, Figures]:
-        """See ``core.evaluate.preview.Previewer.plan``."""
-        return self.previewer.plan(plan)
-
-
 ANSWER_SECONDS = 10
 """How long a cluster may take to answer."""
+HEED_SECONDS = 2.0
+"""How often a wish to stop is looked for while workers work."""
+WAITING = "waiting"
+"""The phase that is told meanwhile."""
 
-Measure = Callable[[Sequence[Plan]], Iterator[dict[str, Figures]]]
+
+T = TypeVar("T")
+
+
+class Each(Protocol):
+    """Does tasks, and gives what they return, in their order."""
+
+    def __call__(self, tasks: Sequence[Callable[[Previewer], T]]) -> Iterator[T]:
+        """Begin; an iterator that is left early leaves tasks undone."""
 
 
 @contextlib.contextmanager
-def measuring(previewer: Previewer, workers: int) -> Iterator[Measure]:
-    """What measures plans on the previewer's texts, in their order: this process, or so many workers.
+def doing(previewer: Previewer, workers: int) -> Iterator[Each]:
+    """What does tasks with a previewer like this: this process, one after the other, or so many workers.
 
     Raises:
         UserError: see ``fleet``.
     """
     if workers == 1:
-        yield lambda plans: (previewer.plan(plan) for plan in plans)
+        yield lambda tasks: (task(previewer) for task in tasks)
     else:
         with fleet(previewer, workers) as many:
-            yield many.plans
+            yield many.each
+
+
+def measured(plans: Sequence[Plan], previewer: Previewer, each: Each) -> Iterator[dict[str, Figures]]:
+    """Figures of every plan on every text of the previewer, in the order of the plans; those that are stored cost nothing."""
+    known = [previewer.stored(store.kept(keep_masks(plan))) for plan in plans]
+    new = each([partial(Previewer.plan, plan=plan) for plan, figures in zip(plans, known, strict=True) if figures is None])
+    for plan, figures in zip(plans, known, strict=True):
+        yield figures if figures is not None else _stored(previewer, plan, next(new))
+
+
+def _stored(previewer: Previewer, plan: Plan, found: dict[str, Figures]) -> dict[str, Figures]:
+    """Keep what came from another process, which may have a disk of its own."""
+    for name, figures in found.items():
+        store.save(previewer.weights, previewer.tokens[name], store.kept(keep_masks(plan)), figures)
+    return found
+
+
+class Worker:
+    """What Ray runs somewhere: a previewer, and whoever needs it."""
+
+    def __init__(self, folder: str, texts: Mapping[str, np.ndarray], device: str) -> None:
+        """Open nothing yet; ``folder`` is where the worker's machine finds the uncut checkpoint."""
+        self.previewer = Previewer(Path(folder), texts, device=device)
+
+    def do(self, task: Callable[[Previewer], T]) -> T:
+        """Do one task."""
+        return task(self.previewer)
 
 
 @contextlib.contextmanager
 def fleet(previewer: Previewer, workers: int) -> Iterator["Fleet"]:
-    """Start so many workers for what ``previewer`` measures, and let them go in the end.
+    """Start so many workers with previewers like this one, and let them go in the end, with whatever they still do.
 
     Raises:
         UserError: Ray is not installed, or no cluster answers at ``RAY_ADDRESS``.
@@ -70,37 +98,36 @@ def fleet(previewer: Previewer, workers: int) -> Iterator["Fleet"]:
 
 
 class Fleet:
-    """Measures plans as a ``Previewer`` does, several at once."""
+    """Workers that do several tasks at once."""
 
     def __init__(self, ray: Any, actors: Sequence[Any], previewer: Previewer) -> None:
         self.ray, self.actors, self.previewer = ray, actors, previewer
 
-    def plans(self, plans: Sequence[Plan]) -> Iterator[dict[str, Figures]]:
-        """Figures of every plan on every text, in the order of the plans; those that are stored cost nothing.
+    def each(self, tasks: Sequence[Callable[[Previewer], T]]) -> Iterator[T]:
+        """See ``Each``.
 
         Raises:
-            UserError: a worker ended for good, or could not measure.
+            UserError: a worker ended for good, or could not do its task.
+            Stopped: the previewer's progress asked for it.
         """
-        known = [self.previewer.stored(store.kept(keep_masks(plan))) for plan in plans]
         pool = self.ray.util.ActorPool(self.actors)
-        new = pool.map(lambda actor, plan: actor.plan.remote(plan), [p for p, figures in zip(plans, known, strict=True) if figures is None])
-        for plan, figures in zip(plans, known, strict=True):
-            yield figures if figures is not None else self._stored(plan, self._next(new))
+        for task in tasks:
+            pool.submit(lambda actor, task: actor.do.remote(task), task)
+        while pool.has_next():
+            yield self._next(pool)
 
-    def _next(self, new: Iterator[dict[str, Figures]]) -> dict[str, Figures]:
-        try:
-            return next(new)
-        except self.ray.exceptions.RayError as error:
-            cause = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-            raise UserError(
-                f"A worker of the search could not measure a candidate: {cause} What was measured stays: resume the run."
-            ) from error
-
-    def _stored(self, plan: Plan, found: dict[str, Figures]) -> dict[str, Figures]:
-        """Keep what came from another process, which may have a disk of its own."""
-        for name, figures in found.items():
-            store.save(self.previewer.weights, self.previewer.tokens[name], store.kept(keep_masks(plan)), figures)
-        return found
+    def _next(self, pool: Any) -> Any:
+        while True:
+            self.previewer.progress.step(WAITING, 0, 1)
+            try:
+                return pool.get_next(timeout=HEED_SECONDS)
+            except self.ray.exceptions.RayError as error:  # before the other: what a task raised is both
+                cause = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+                raise UserError(
+                    f"A worker of the search could not finish a candidate: {cause} What was finished stays: resume the run."
+                ) from error
+            except TimeoutError:
+                continue
 
 
 def _ray() -> Any:
@@ -110,7 +137,7 @@ def _ray() -> Any:
         import ray.util
     except ImportError as error:
         raise UserError(
-            f"Measuring candidates side by side (search.workers above 1) needs Ray, which is not installed: pip install {PACKAGE}. "
+            f"Working on candidates side by side (search.workers above 1) needs Ray, which is not installed: pip install {PACKAGE}. "
             "Or set search.workers to 1."
         ) from error
     return ray

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import read_json, write_json
-from core.specs import Targets
+from core.specs import RankSpec, Targets
 
 FILE = "candidates.json"
 
@@ -13,7 +13,7 @@ FIGURES = ("kl_nats", "loss_nats", "loss_se_nats", "perplexity", "top1_agreement
 """What a row keeps of what was measured."""
 
 Row = dict[str, Any]
-"""One measured candidate: ``number`` (in the order of measuring, from 1), ``targets``, ``parameters``, ``flops`` (a token), ``estimate``
+"""One measured candidate: ``number`` (in the order of measuring, from 1), ``targets``, ``rank`` (if it is not the search's own), ``parameters``, ``flops`` (a token), ``estimate``
 (nats, before it was measured), ``parts`` (by axis, what is now thought to cost how much), ``kl_nats``, ``loss_nats``, ``perplexity``,
 ``top1_agreement`` on the blocks of the comparison; finalists also ``repaired`` (the same figures of the repaired model), ``heldout`` and,
 after retraining, ``retrained`` (a list of ``steps`` and the same figures)."""
@@ -61,6 +61,11 @@ def front(rows: Sequence[Row]) -> list[Row]:
         return any(all(a <= b for a, b in zip(worth(other), own, strict=True)) and worth(other) != own for other in rows)
 
     return sorted((row for row in rows if not beaten(row)), key=worth)
+
+
+def rank_of(row: Row, usual: RankSpec) -> RankSpec:
+    """How a candidate's units were ranked: by the search's ranking ``usual`` unless another was tried on it."""
+    return RankSpec.from_dict(row["rank"]) if row.get("rank") else usual
 
 
 def targets_of(row: Row) -> Targets:

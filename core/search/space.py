@@ -14,9 +14,10 @@ import numpy as np
 from core.errors import UserError
 from core.model.cost import cost_of
 from core.model.dims import CONFIG_KEYS, Config, Dims, dims_of
+from core.plan.plan import plan_problems
 from core.plan.presets import ffn_choices
 from core.plan.sizes import head_choices, hidden_choices
-from core.specs import SearchSpec, Targets
+from core.specs import NO_PINS, Pins, RankSpec, SearchSpec, Targets
 
 MOST_WIDTHS = 16
 """Hidden sizes that are tried at most, evenly spread."""
@@ -58,6 +59,26 @@ def candidates(config: Config, spec: SearchSpec) -> list[Candidate]:
             f"within: no sizes on the grid have between {least:,} and {most:,} parameters. Allow more than {spec.within:g} below the budget."
         )
     return sorted(_undominated(found), key=lambda one: (-one.parameters, tuple(dataclasses.astuple(one.dims))))
+
+
+def possible(config: Config, spec: SearchSpec, rank: RankSpec, pins: Pins = NO_PINS) -> list[Candidate]:
+    """The candidates that can keep all that is protected and pinned, largest first. Needs no scores.
+
+    Raises:
+        UserError: see ``candidates``; or none can, and the message says what hinders the one that comes nearest.
+    """
+    complaints = {candidate: plan_problems(config, candidate.targets, rank, pins) for candidate in candidates(config, spec)}
+    if found := [candidate for candidate, told in complaints.items() if not told]:
+        return found
+    nearest = min(complaints, key=lambda candidate: len(complaints[candidate]))
+    told = "\n".join(complaints[nearest])
+    if all(other == complaints[nearest] for other in complaints.values()):  # it is not the sizes that are in the way
+        raise UserError(told)
+    sizes = ", ".join(f"{key}={size}" for key, size in nearest.targets.to_dict().items() if size is not None)
+    raise UserError(
+        f"None of the {len(complaints)} sizes within keep {spec.keep:g} can hold all that is pinned and protected; of {sizes}: {told} "
+        f"Or raise keep."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

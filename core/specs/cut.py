@@ -26,7 +26,7 @@ class Targets(Spec):
         return positive(**self.to_dict())
 
 
-GOAL_MEASURES = ("parameters", "non_embedding", "weights", "memory", "flops")
+GOAL_MEASURES = ("parameters", "non_embedding", "weights", "memory", "flops", "reading", "writing")
 GOAL_SHAPES = ("ffn", "depth", "width", "balanced", "attention", "all")
 WEIGHT_DTYPES = ("float32", "bfloat16", "float16", "int8", "int4")
 
@@ -36,9 +36,10 @@ class Goal(Spec):
     """A size to stay within, from which the targets are found (``core.plan.goals``)."""
 
     at_most: str = ""
-    """A limit, such as 107.6M, 200MB or 80% of the whole model; targets that are named stay, the others are found. Empty sets no goal."""
+    """A limit, such as 107.6M, 200MB or 80% of the whole model, or 1.3x as fast; targets that are named stay, the others are found. Empty sets no goal."""
     measure: str = "parameters"
-    """What is limited: parameters, non_embedding (parameters), weights (bytes), memory (weights and key-value cache), or flops (a token)."""
+    """What is limited: parameters, non_embedding (parameters), weights (bytes), memory (weights and key-value cache), flops (a token), or the estimated
+    time of reading a prompt or of writing a token. A run that cuts measures both."""
     shape: str = "ffn"
     """What shrinks, each in proportion: ffn, depth, width (hidden, FFN), balanced (layers, FFN), attention (key-value heads, FFN), or all."""
     multiple: int = 64
@@ -46,7 +47,7 @@ class Goal(Spec):
     dtype: str = "bfloat16"
     """Number format of the weights that are counted in bytes."""
     context: int = 4096
-    """Tokens in the key-value cache, and before the token whose FLOPs are counted."""
+    """Tokens in the key-value cache, and before the token whose FLOPs are counted; of a prompt that is read, its length."""
     batch: int = 1
     """Sequences in the key-value cache."""
 

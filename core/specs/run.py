@@ -42,10 +42,12 @@ class SearchSpec(Spec):
     """How far below the budget a candidate may stay, as a share of it. The paper takes 0.05."""
     evaluations: int = 24
     """Candidates that are measured by masks; the others are only estimated."""
+    rankings: int = 6
+    """Of these, how many try other criteria on the best sizes, at most half; 0 keeps to the ranking that was given."""
     blocks: int = 4
     """Blocks, the last of the training set, on which candidates are compared; the held-out text stays unseen until the end."""
     finalists: int = 3
-    """The best candidates, which are also measured on the held-out text."""
+    """The best candidates, which are repaired, compared again, and measured on the held-out text."""
     retrain_steps: int = 0
     """Distillation steps of the finalists before half of them go; twice as many each time, until one is left. 0 leaves retraining out."""
     minutes: float | None = None
@@ -53,12 +55,23 @@ class SearchSpec(Spec):
     seed: int = 0
     """Decides which candidates are measured for the sake of learning."""
     workers: int = 1
-    """Processes that measure candidates side by side. More than one needs Ray: on this machine, or on the cluster that RAY_ADDRESS names."""
+    """Processes that measure, repair and retrain candidates side by side. More than one needs Ray: on this machine, or on the cluster that RAY_ADDRESS names."""
+
+    @property
+    def ranked(self) -> int:
+        """Measurements that go to other rankings."""
+        return min(self.rankings, self.evaluations // 2)
+
+    @property
+    def sized(self) -> int:
+        """Measurements that go to sizes."""
+        return self.evaluations - self.ranked
 
     def own_problems(self) -> list[tuple[str, str]]:
         shares = {"keep": self.keep, "within": self.within}
         found = [(name, f"must be between 0 and 1, got {value}.") for name, value in shares.items() if not 0 < value < 1]
-        found += [("retrain_steps", f"must be 0 or more, got {self.retrain_steps}.")] if self.retrain_steps < 0 else []
+        counts = {"retrain_steps": self.retrain_steps, "rankings": self.rankings}
+        found += [(name, f"must be 0 or more, got {value}.") for name, value in counts.items() if value < 0]
         return found + positive(
             evaluations=self.evaluations, blocks=self.blocks, finalists=self.finalists, minutes=self.minutes, workers=self.workers
         )
@@ -112,6 +125,8 @@ class RunSpec(Spec):
         if self.kind == "family" and not self.stages:
             found.append(("stages", "is empty; name at least one, such as intermediate_size=1152."))
         found += [("stages", problem) for stage in self.stages for problem in stage_problems(stage)]
+        if self.kind == "search":
+            found += self._search_problems()
         if self.kind in ("family", "search") and self.distill.sharding != "none":
             found.append(("sharding", f"needs several processes, and a {self.kind} is made by one; take none."))
         if self.kind in SCORING_KINDS and self.data.calibration_blocks < self.score.shards:
@@ -120,3 +135,16 @@ class RunSpec(Spec):
                 ("shards", f"cannot be {shards} with {blocks} calibration blocks; lower it to at most {blocks}, or take more blocks.")
             )
         return found
+
+    def _search_problems(self) -> list[tuple[str, str]]:
+        """Complaints of what a search compares on and learns from, which share the training blocks."""
+        blocks, there = self.search.blocks, self.data.train_blocks
+        if blocks > there:
+            return [
+                ("search.blocks", f"cannot be {blocks} of {there} training blocks; lower it to at most {there}, or take more train_blocks.")
+            ]
+        if self.search.retrain_steps and blocks == there:
+            return [
+                ("search.blocks", f"takes all {there} training blocks, so none is left to retrain on; lower it, or take more train_blocks.")
+            ]
+        return []

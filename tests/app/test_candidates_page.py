@@ -77,6 +77,16 @@ def test_one_click_makes_the_best_candidate_the_draft(draft: Draft) -> None:
     assert taken == dataclasses.replace(draft, targets=Targets(num_hidden_layers=3))
 
 
+def test_a_candidate_takes_the_ranking_that_it_won_by_along_into_the_draft(draft: Draft) -> None:
+    rank = dataclasses.replace(draft.rank, depth="ppl")
+    searched(draft, [row(1, 0.5, 9000, 9000, num_hidden_layers=3), row(2, 0.3, 9000, 9000, num_hidden_layers=3) | {"rank": rank.to_dict()}])
+    at = open_page("candidates", Draft())
+    assert "chosen by loss when removed" in said(at)
+    at.button(key="take_candidate").click()
+    rerun(at)
+    assert draft_in(at) == dataclasses.replace(draft, targets=Targets(num_hidden_layers=3), rank=rank)
+
+
 def test_what_is_picked_is_offered_instead_of_the_best(draft: Draft) -> None:
     searched(draft, [row(1, 0.5, 9000, 9000, intermediate_size=20), row(2, 0.3, 9000, 9000, num_hidden_layers=3)])
     at = open_page("candidates", draft)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.errors import UserError
-from core.model.cost import DTYPE_BYTES
+from core.model.cost import DTYPE_BYTES, cost_of
 from core.model.dims import CONFIG_KEYS, dims_of, resized
 from core.model.families import FAMILIES
 from core.plan.goals import MEASURES, SHAPES, choices_of, limit_of, reach, sizes, value_of
@@ -111,6 +111,37 @@ def test_a_limit_below_the_smallest_model_names_it_and_what_keeps_it_large() -> 
     told = Goal(at_most="100", shape="all")
     with pytest.raises(UserError, match="even the smallest"):
         reach(WIDE, told)
+
+
+@pytest.mark.parametrize("measure", ["reading", "writing"])
+def test_a_speed_is_a_share_of_the_time_and_is_called_estimated(measure: str) -> None:
+    whole = value_of(WIDE, dims_of(WIDE), Goal(measure=measure))
+    assert limit_of(WIDE, Goal(at_most="1.25x", measure=measure)) == pytest.approx(0.8 * whole)
+    assert limit_of(WIDE, Goal(at_most="80%", measure=measure)) == pytest.approx(0.8 * whole)
+    for bare in ("1.25", "1.25 M"):
+        with pytest.raises(UserError, match=r"at_most.*such as 1\.3x.*units"):
+            limit_of(WIDE, Goal(at_most=bare, measure=measure))
+    with pytest.raises(UserError, match=r"100x as fast at .*\(estimated\) cannot be reached.*the nearest is [\d.]+x as fast"):
+        reach(WIDE, Goal(at_most="100x", measure=measure))
+
+
+def test_writing_reads_all_weights_once_and_the_cache_of_every_sequence_and_reading_is_arithmetic() -> None:
+    cost, dims = cost_of(WIDE), dims_of(WIDE)
+    cache = 2 * 2 * dims.layers * dims.kv_heads * dims.head_dim
+    goal = Goal(measure="writing", dtype="float32", context=100, batch=3)
+    assert value_of(WIDE, dims, goal) == 4 * cost.matmul_parameters + 3 * 100 * cache
+    assert value_of(WIDE, dims, Goal(measure="reading", context=64)) == cost.flops_per_token(32)
+
+
+def test_what_is_fixed_by_hand_is_named_where_it_binds() -> None:
+    with pytest.raises(UserError, match=r"because intermediate_size is fixed by hand; the nearest is .*intermediate_size=1472"):
+        reach(WIDE, Goal(at_most="0.1%", shape="all"), Targets(intermediate_size=1472))
+    with pytest.raises(UserError, match=r"intermediate_size: 9999 is more than the model has"):
+        reach(WIDE, Goal(at_most="50%", shape="all"), Targets(intermediate_size=9999))
+    with pytest.raises(
+        UserError, match=r"because hidden_size, num_key_value_heads stay as they are and num_hidden_layers is fixed by hand"
+    ):
+        reach(WIDE, Goal(at_most="1%", shape="balanced"), Targets(num_hidden_layers=30))
 
 
 def test_memory_counts_the_cache_of_every_sequence() -> None:

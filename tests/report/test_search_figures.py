@@ -7,7 +7,7 @@ import pytest
 from core.model.dims import Dims
 from core.report.picture import SELECTED
 from core.report.search_figures import candidate_table, front_picture, parallel_picture, shape_said, why
-from core.specs import Targets
+from core.specs import RankSpec, Targets
 
 SOURCE = Dims(layers=30, hidden=576, ffn=1536, heads=9, kv_heads=3, head_dim=64, vocab=49152)
 
@@ -73,7 +73,7 @@ def test_the_reasons_are_the_numbers() -> None:
     assert "Of 3 measured candidates, from 75 under the budget" in said
     assert "0.400 nats" in said
     assert "candidate 3 (hidden size 576 → 504), diverges 50.0 % more" in said
-    assert "candidate 1, has +1.9 % parameters" in said
+    assert "candidate 1, has 1.9 % more parameters" in said
     assert "It cuts FFN neurons 1536 → 1024." in said
     assert "≈ 0.320 nats by neurons and ≈ 0.0400 nats by heads" in said
     assert "layers" not in said.split("learnt")[1]
@@ -103,3 +103,19 @@ def test_a_shape_is_said_by_what_is_cut() -> None:
     assert shape_said(row(1, 1, 1, 1, num_hidden_layers=20, num_key_value_heads=2, num_attention_heads=6), SOURCE) == (
         "layers 30 → 20, heads 9 → 6, KV heads 3 → 2"
     )
+
+
+def test_a_candidate_that_was_ranked_otherwise_says_so_and_is_held_against_the_same_sizes() -> None:
+    better = row(4, 0.3, 105_000_000, 220_000_000, intermediate_size=1024) | {"rank": RankSpec(depth="kl", sequence="l2").to_dict()}
+    table = candidate_table([*ROWS, better], SOURCE)
+    assert list(table["Candidate"]) == [4, 2, 3, 1]
+    assert list(table["Ranked by"]) == ["divergence when removed, (l2, l2)", *["as the draft"] * 3]
+    assert "Ranked by" not in candidate_table(ROWS, SOURCE)
+    told = why([*ROWS, better], SOURCE, 60)
+    assert any("the same sizes diverge by 0.400 nats" in one and "as chosen here by 0.300 nats" in one for one in told)
+    assert shape_said(better, SOURCE).endswith("chosen by divergence when removed, (l2, l2)")
+
+
+def test_only_a_larger_candidate_is_called_the_largest() -> None:
+    assert any("has 1.9 % more parameters and diverges by 0.900 nats" in one for one in why(ROWS, SOURCE, 60))
+    assert not any("The largest" in one for one in why([row(1, 0.4, 100, 1), row(2, 0.5, 100, 1)], SOURCE, 60))

@@ -56,3 +56,10 @@ def test_titles() -> None:
 ])  # fmt: skip
 def test_texts_part_at_a_whole_word(one: str, other: str, shared: str) -> None:
     assert other[: common_start(one, other)] == shared
+
+
+def test_the_best_of_a_search_is_called_repaired_where_its_figures_are_those_of_the_repaired_model() -> None:
+    found = results(("teacher",)) | {"draft": results(("pruned",))["pruned"]}
+    assert model_rows(found)[-1]["model"] == "Draft, by masks"
+    found["draft"]["repaired"] = True
+    assert model_rows(found)[-1]["model"] == quality_rows(found, "wikipedia")[-1]["model"] == "Best candidate, repaired"

@@ -10,8 +10,8 @@ from core.model.cost import cost_of
 from core.model.dims import dims_of, resized
 from core.model.families import FAMILIES
 from core.plan.sizes import problems
-from core.search.space import VARIED, candidates
-from core.specs import SearchSpec
+from core.search.space import VARIED, candidates, possible
+from core.specs import Pins, RankSpec, RunSpec, SearchSpec
 from tests.tiny import tiny_config
 
 CONFIG: dict[str, Any] = tiny_config().to_dict()
@@ -72,3 +72,32 @@ def test_every_size_of_the_grid_that_is_left_out_is_too_large_too_small_or_withi
 def test_a_budget_that_nothing_meets_is_told_with_the_way_out(spec: SearchSpec, told: str) -> None:
     with pytest.raises(UserError, match=told):
         candidates(CONFIG, spec)
+
+
+def test_sizes_that_cannot_keep_what_is_pinned_are_left_out() -> None:
+    spec, pins = SearchSpec(keep=0.6, within=0.2), Pins(keep_layers=("0-4",))
+    found = possible(CONFIG, spec, RankSpec(), pins)
+    assert [one.dims for one in found] == [one.dims for one in candidates(CONFIG, spec) if one.dims.layers == 5]
+    assert possible(CONFIG, spec, RankSpec()) == candidates(CONFIG, spec)
+
+
+@pytest.mark.parametrize(
+    ("pins", "rank", "told"),
+    [
+        (Pins(keep_layers=("0-4",), keep_channels=("0-23",), keep_neurons=("0.0-39",)), RankSpec(), r"^None of the \d+ sizes within keep 0.3 .*; of .*: .* are pinned to stay .*, but .* Or raise keep\.$"),
+        (Pins(keep_layers=("0-99",)), RankSpec(), r"^keep_layers: the model has no 0-99; its layers count from 0 to 4\.$"),
+        (Pins(), RankSpec(protect_first=3, protect_last=3), r"^None of .* are protected, more than the"),
+    ],
+)  # fmt: skip
+def test_pins_that_no_size_can_keep_are_told_before_anything_is_scored(pins: Pins, rank: RankSpec, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        possible(CONFIG, SearchSpec(keep=0.3, within=0.3), rank, pins)
+
+
+def test_a_search_leaves_training_blocks_to_learn_from() -> None:
+    data = RunSpec().data
+    for blocks, steps, told in ((data.train_blocks + 1, 0, "cannot be 129 of 128"), (data.train_blocks, 4, "none is left to retrain on")):
+        (found,) = RunSpec(kind="search", search=SearchSpec(blocks=blocks, retrain_steps=steps)).problems()
+        assert told in found
+    assert not RunSpec(kind="search", search=SearchSpec(blocks=data.train_blocks)).problems()
+    assert not RunSpec(kind="prune", search=SearchSpec(blocks=data.train_blocks + 1)).problems()
