@@ -1,6 +1,7 @@
 """The parts of the comparison: what runs made, side by side, and the same prompt through all of their models."""
 
 import contextlib
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app import cached, charts, live, post_mortem, run_view, samples
+from app.ui import plain
 from core.errors import UserError
 from core.plan.plan import Plan, keep_masks
 from core.report import format as fmt
@@ -42,13 +44,23 @@ def choose(names: Sequence[str]) -> None:
 
 def chosen(runs: Mapping[str, Run], preferred: str | None) -> list[Run]:
     """Which runs are compared: what the user chose, else what the address names, else ``preferred``, else the newest."""
-    asked = st.session_state.get(COMPARED) or st.query_params.get("runs", "").split(",")
+    asked = st.session_state.get(COMPARED) or [name for name in st.query_params.get("runs", "").split(",") if name]
+    missing(runs, asked)
     default = preferred if preferred in runs else next(iter(runs))
     st.session_state[COMPARED] = [name for name in asked if name in runs][:MOST] or ([default] if COMPARED not in st.session_state else [])
     names = st.multiselect("Runs", list(runs), format_func=lambda name: run_view.label(runs[name]), max_selections=MOST, key=COMPARED,
                            persist_state="session", help="Up to four.")  # fmt: skip
     st.query_params["runs"] = ",".join(names)
     return [runs[name] for name in names]
+
+
+def missing(runs: Mapping[str, Run], asked: Sequence[str]) -> None:
+    """Name the runs that cannot be compared though a link, or this page a moment ago, named them."""
+    if gone := [plain(name[:40]) for name in asked if name not in runs]:
+        st.warning(
+            f"{fmt.listed(gone)}: not among the finished runs of this workspace; perhaps deleted, or not finished yet.",
+            icon=":material/link_off:",
+        )
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
@@ -222,5 +234,8 @@ def answer(run_id: str, seconds: float | None) -> None:
 
 
 def report(run: Run) -> str:
-    """The HTML report, made when it is asked for."""
-    return render(run, title(run), remarks(run).note)
+    """The HTML report, made when it is asked for; a page that says why where it cannot be, as the browser saves what it gets."""
+    try:
+        return render(run, title(run), remarks(run).note)
+    except UserError as error:
+        return f"<!doctype html><html lang=en><meta charset=utf-8><title>No report</title><p>{html.escape(str(error))}</p></html>"

@@ -8,12 +8,16 @@ import streamlit as st
 
 from app import cached, charts, ranking, selection, state, unit_detail
 from app.subject import Subject
+from app.ui import beside
 from core.report import importance_figures as figures
 from core.report import width_figures
 from core.report.format import listed, number
 from core.score.agreement import spearman
 from core.score.criteria import criteria_of
 from core.specs import RankSpec
+
+DRAWER = 215
+"""Width of the part beside a chart, in pixels: its buttons need that much in any window."""
 
 WITHIN, ACROSS = "Within its layer", "Across layers"
 
@@ -33,7 +37,7 @@ def layers(subject: Subject) -> None:
     units = selection.chosen(subject, "layers")
     picture = figures.layer_bars(found, subject.masks["layers"], pinned_L=subject.pinned("layers"), selected=[layer for (layer,) in units])
     st.caption(picture.alt + ("" if score_L is None else _layers_undecided(subject)))
-    chart, detail = st.columns([4, 1], gap="medium")
+    chart, detail = beside(DRAWER)
     with chart:
         charts.show(
             picture, "layers", lambda area: selection.choose("layers", [(layer,) for layer in area.columns(subject.card.dims.layers)])
@@ -93,7 +97,7 @@ def heads(subject: Subject) -> None:
         return
     units, undecided_LH = selection.chosen(subject, "heads"), subject.undecided("heads")
     L, H = score_LH.shape
-    chart, detail = st.columns([4, 1], gap="medium")
+    chart, detail = beside(DRAWER)
     with chart:
         overlay = st.toggle("Show what the draft cuts", value=True, key="w_overlay", persist_state="session")
         picture = figures.head_map(
@@ -145,7 +149,7 @@ def neurons(subject: Subject) -> None:
     layer, unit = units[0]
     order_U = np.argsort(-score_LF[layer], kind="stable")
     places = {one: np.argsort(np.argsort(-score_LF[one], kind="stable")) for one in {one for one, _ in units}}
-    chart, detail = st.columns([4, 1], gap="medium")
+    chart, detail = beside(DRAWER)
     with chart:
         picture = width_figures.neuron_map(
             score_LF, kept_count, subject.masks["layers"], within_layer=scale.within, pinned_LF=pinned_LF,
@@ -186,7 +190,7 @@ def channels(subject: Subject) -> None:
         return
     undecided_1D, units = subject.undecided("channels"), selection.chosen(subject, "channels")
     order_D = np.argsort(-score_D, kind="stable")
-    charts_, detail = st.columns([4, 1], gap="medium")
+    charts_, detail = beside(DRAWER)
     with charts_:
         _curve_and_histogram(
             score_D, subject.kept_count("channels"), "channels", None if undecided_1D is None else undecided_1D[0],

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import cached, comparison, live, post_mortem, preflight, run_view, state
+from app.teacher import card_of
 from app.ui import command_box, empty_state, folded, page_header, user_errors
 from core.report import format as fmt
 from core.runs import control
@@ -59,8 +60,7 @@ if chosen != NEW:
     st.stop()
 
 draft = state.draft()
-with user_errors():
-    card = cached.card(draft.model)
+card = card_of(draft)
 if draft.targets == Targets():
     if empty_state("content_cut", "Nothing to cut yet", "Choose on the targets page how small the model shall be; then start here.",
                    "Choose targets", "to_targets"):  # fmt: skip

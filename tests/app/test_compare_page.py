@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import comparison
 from core.files import read_json, write_json
 from core.model.dims import Dims
 from core.model.embedded import MODEL_NAME
@@ -147,6 +148,26 @@ def test_runs_are_named_in_the_address_and_come_back_with_it() -> None:
     at.query_params["runs"] = f"{first.id},gone,{second.id}"
     at.switch_page("../pages/6_compare.py").run()
     assert at.multiselect(key="w_compared").value == [first.id, second.id]
+    assert "gone: not among the finished runs" in at.warning[0].value
+
+
+def test_runs_that_are_deleted_under_the_open_page_are_named() -> None:
+    first, second = make_run("done"), make_run("done", spec=RunSpec(kind="distill", name="Second", targets=SPEC.targets))
+    at = page()
+    at.multiselect(key="w_compared").set_value([first.id, second.id]).run()
+    control.throw_away(second)
+    at.run()
+    assert not at.exception
+    assert second.id in at.warning[0].value.replace("\\", "")
+    assert at.multiselect(key="w_compared").value == [first.id]
+    at.run()
+    assert not at.warning
+
+
+def test_the_report_of_a_run_that_is_gone_says_so() -> None:
+    run = make_run("done")
+    control.throw_away(run)
+    assert "was deleted or moved" in comparison.report(run)
 
 
 def test_common_prompts_of_several_runs_stand_side_by_side() -> None:

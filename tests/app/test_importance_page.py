@@ -320,11 +320,23 @@ def test_pins_that_cannot_be_met_are_told_and_can_be_cleared(draft: Draft) -> No
     assert draft_in(at).pins == Pins()
 
 
-def test_a_draft_of_a_model_that_is_gone_says_so_and_leads_on() -> None:
-    at = open_page("importance", Draft(model="/nowhere/model"))
+@pytest.mark.parametrize("page", ["importance", "targets", "candidates", "distill"])
+def test_a_draft_of_a_model_that_is_gone_says_so_and_leads_on(page: str) -> None:
+    at = open_page(page, Draft(model="/nowhere/model", targets=Targets(num_hidden_layers=2)))
     assert "/nowhere/model" in said(at)
-    assert at.button(key="to_model")
     assert not charts(at)
+    at.button(key="to_model").click()
+    rerun(at)
+    assert at.title[0].value == "Model & data"
+
+
+@pytest.mark.parametrize("page", ["importance", "targets", "candidates", "distill"])
+def test_before_the_embedded_model_is_fetched_nothing_is_called_broken(page: str) -> None:
+    at = open_page(page, Draft(targets=Targets(num_hidden_layers=2)))
+    assert "The embedded model is not here yet" in "".join(heading.value for heading in at.subheader)
+    assert "cannot be read" not in said(at)
+    assert not at.error
+    assert at.button(key="to_model")
 
 
 def test_scores_of_other_settings_are_offered_where_the_draft_has_none(draft: Draft) -> None:
