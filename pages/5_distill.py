@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import cached, comparison, live, post_mortem, preflight, run_view, state
+from app import cached, checks, comparison, live, post_mortem, preflight, run_view, state
 from app.teacher import card_of
 from app.ui import command_box, empty_state, folded, page_header, user_errors
 from core.report import format as fmt
@@ -84,6 +84,7 @@ with check, st.container(border=True):
             delta_arrow="off",
         )
         st.table(preflight.facts(spec, card), border="horizontal", alt="What the run will do and take")
+        checks.show(checks.checks(spec, card))
     for problem in problems:
         st.error(problem, icon=":material/error:")
     if st.button(
