@@ -12,6 +12,7 @@ from app import live, samples
 from app.tail import follow
 from core.errors import UserError
 from core.report import format as fmt
+from core.report.alerts import alerts
 from core.report.curves import Curves
 from core.report.picture import Picture
 from core.report.run_figures import Palette, References, heldout_picture, recovered_by, references_of, terms_picture, training_picture
@@ -55,6 +56,8 @@ Version = tuple[str, int, float]
 KEEP_PICTURES = 16
 
 PAUSE = "w_paused"
+ALERTED = "alerted"
+"""Which alerts of which runs this tab has told in passing."""
 WINDOWS = {"All steps": None, "Last 500": 500, "Last 100": 100, "Last 20": 20}
 
 
@@ -89,6 +92,24 @@ def header(run_id: str, seconds: float | None) -> None:
                 0 if run.spec.kind in ("distill", "family") else 2 :
             ]:  # others have no steps
                 st.metric(name, value, help=help_)
+        with st.container():
+            _warn(run, alerts_of((run_id, curves.events, curves.last_time or 0.0), curves) if status.state == "running" else {})
+
+
+@st.cache_resource(max_entries=KEEP_PICTURES, show_spinner=False)
+def alerts_of(version: Version, _series: Curves) -> dict[str, str]:
+    """What is wrong with a version of the curves, looked for once for all tabs."""
+    return alerts(_series)
+
+
+def _warn(run: Run, found: dict[str, str]) -> None:
+    """Every alert as long as it holds, and in passing once for each tab."""
+    known: set[tuple[str, str]] = st.session_state.setdefault(ALERTED, set())
+    for kind, said in found.items():
+        st.warning(said, icon=":material/warning:")
+        if (run.id, kind) not in known:
+            known.add((run.id, kind))
+            st.toast(said, icon=":material/warning:")
 
 
 def _news(run: Run, status: Status, curves: Curves) -> str:
