@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app import cached, charts, live, post_mortem, run_view, samples
+from app.tail import follow
 from app.ui import plain
 from core.errors import UserError
 from core.plan.plan import Plan, keep_masks
@@ -16,6 +17,7 @@ from core.report import format as fmt
 from core.report.compare_figures import kept_picture, passages_picture
 from core.report.html import render
 from core.report.measures import COSTS, QUALITIES
+from core.report.regrowth_figures import ALONG, Regrowth, regrowth_picture
 from core.report.run_figures import ROLES, quality_picture, role_title
 from core.report.tables import domains_of, model_rows, quality_rows, recovered_of, spec_differences
 from core.runs import control
@@ -130,6 +132,20 @@ def worse(runs: Sequence[Run], names: Sequence[str]) -> None:
         charts.show(picture, "passages")
 
 
+def regrown(runs: Sequence[Run], names: Sequence[str], domain: str) -> None:
+    """How the distilled runs came closer to their teacher, side by side."""
+    found = [
+        Regrowth(name.partition(":")[0], run.spec, follow(run, live=False), run.results())
+        for run, name in zip(runs, names, strict=True)
+        if run.spec.kind == "distill"
+    ]
+    along = st.segmented_control("Aligned by", list(ALONG), format_func=str.capitalize, default="steps", required=True, key="w_along")
+    picture = regrowth_picture(found, domain, along=along, palette=live.palette())
+    st.caption(picture.alt)
+    if not picture.table.empty:
+        charts.show(picture, "regrown")
+
+
 def kept(runs: Sequence[Run], names: Sequence[str]) -> None:
     """How far the runs kept the same units, layer by layer."""
     masks: dict[str, Any] = {}
@@ -171,12 +187,16 @@ def _figured(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _stacked(tables_: Sequence[Sequence[Mapping[str, str]]], names: Sequence[str]) -> pd.DataFrame:
-    """Rows of several runs under each other; with several, each row says whose it is. Runs of one teacher name it once."""
+    """Rows of several runs under each other; with several, each row says whose it is. A teacher that all measured alike is named once."""
+    if len(names) == 1:
+        return pd.DataFrame(tables_[0])
+    teachers = [row for table in tables_ for row in table if row["model"] == ROLES["teacher"]]
+    alike = all(row == teachers[0] for row in teachers)
     rows: list[dict[str, str]] = []
     for name, table in zip(names, tables_, strict=True):
         for row in table:
-            teacher = row["model"] == ROLES["teacher"]
-            whole = dict(row) if len(names) == 1 else {"run": fmt.MISSING if teacher else name.partition(":")[0]} | dict(row)
+            common = alike and row["model"] == ROLES["teacher"]
+            whole = {"run": fmt.MISSING if common else name.partition(":")[0]} | dict(row)
             if whole not in rows:
                 rows.append(whole)
     return pd.DataFrame(rows)

@@ -17,7 +17,7 @@ from core.specs import DistillSpec, RankSpec, RunSpec, Targets
 from core.workspace import ROOT, room
 from tests.app.ready import charts, figure
 from tests.app.test_distill_page import CONFIG, labels, said
-from tests.synthetic_runs import SPEC, make_run
+from tests.synthetic_runs import SPEC, make_run, results
 
 
 @pytest.fixture(autouse=True)
@@ -88,8 +88,23 @@ def test_several_runs_show_only_what_differs() -> None:
     recipe = at.table[2].value
     assert recipe["setting"].tolist() == ["distill.steps"]
     assert at.table[0].value["run"].tolist() == ["–", "A", "A", "B", "B"]
+    assert {trace["name"] for trace in figure(at, "regrown")["data"]} == {"A", "B"}
+    at.segmented_control(key="w_along").set_value("tokens").run()
+    assert not at.exception
+    assert max(figure(at, "regrown")["data"][0]["x"]) == 60 * 512
     names = {trace["name"] for trace in figure(at)["data"] if trace.get("name")}
     assert {"Teacher", "A, distilled", "B, distilled"} <= names
+
+
+def test_teachers_that_were_measured_apart_are_told_apart() -> None:
+    first, other = make_run("done"), make_run("done", spec=RunSpec(kind="distill", name="Second", targets=SPEC.targets))
+    found = results()
+    found["teacher"]["tokens_per_second"]["decode"] = 9.0
+    write_json(other.path / "results.json", found)
+    at = page()
+    at.multiselect(key="w_compared").set_value([first.id, other.id]).run()
+    assert at.table[0].value["run"].tolist() == ["A", "A", "A", "B", "B", "B"]
+    assert at.table[1].value["run"].tolist() == ["–", "A", "A", "B", "B"]
 
 
 def test_a_prompt_of_ones_own_asks_all_three_models(monkeypatch: pytest.MonkeyPatch) -> None:
