@@ -50,13 +50,16 @@ def layers(subject: Subject) -> None:
         titles = [criteria_of("layers")[name].title for name in (first, second)]
         alike = number(spearman(found[first][None], found[second][None]), digits=2)
         st.caption(f"{titles[0]} and {titles[1].lower()} rank the layers alike with Spearman's ρ = {alike}.")
+    if len(units) == 1 and score_L is not None:
+        unit_detail.show(subject, "layers", 0, units[0][0], score_L[None])
 
 
 def _layer_facts(subject: Subject, found: dict[str, np.ndarray], layer: int) -> None:
     """What every shown criterion says of one layer, and its fate."""
     for name, score_L in found.items():
         said = number(float(score_L[layer])) if np.isfinite(score_L[layer]) else "protected"
-        st.metric(criteria_of("layers")[name].title, said)
+        rank = 1 + int((score_L > score_L[layer]).sum())
+        st.metric(criteria_of("layers")[name].title, said, f"rank {rank} of {len(score_L)}", delta_color="off", delta_arrow="off")
     unit_detail.fate(subject, "layers", 0, layer)
 
 
