@@ -45,7 +45,7 @@ def whole(page: Page) -> Page:
 
 def test_links_that_lead_nowhere_are_answered(page: Page, address: str, draft: Draft) -> None:
     kept = make_run("done")
-    (room("drafts") / "odd.json").write_text('{"targets": {"num_hidden_layers": "many"}}')
+    (room("drafts") / "odd.json").write_text('{"targets": {"num_hidden_layers": -3}}')
     gone = store_draft(dataclasses.replace(draft, model="/no/such/model", targets=CUT))
     answers = {
         "?draft=nowhere": "which is not in this workspace",
@@ -94,6 +94,8 @@ def test_a_run_deleted_under_an_open_page_is_named(page: Page, address: str, dra
 
     look(page, f"{address}/runs")
     page.locator(f".st-key-delete_{first.id}").get_by_role("button").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    whole(page)
     with_out(first, tmp_path)
     page.get_by_role("dialog").get_by_role("button", name="Move to the trash").click()
     expect(page.get_by_test_id("stToast").filter(has_text="was deleted or moved")).to_be_visible()
