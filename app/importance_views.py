@@ -50,7 +50,8 @@ def layers(subject: Subject) -> None:
         titles = [criteria_of("layers")[name].title for name in (first, second)]
         alike = number(spearman(found[first][None], found[second][None]), digits=2)
         st.caption(f"{titles[0]} and {titles[1].lower()} rank the layers alike with Spearman's ρ = {alike}.")
-    if len(units) == 1 and score_L is not None:
+    # Once a layer is chosen: this is the first view that is opened, and must stand there at once.
+    if state.recall("chosen_layers") and len(units) == 1 and score_L is not None:
         unit_detail.show(subject, "layers", 0, units[0][0], score_L[None])
 
 
