@@ -56,8 +56,6 @@ Version = tuple[str, int, float]
 KEEP_PICTURES = 16
 
 PAUSE = "w_paused"
-ALERTED = "alerted"
-"""Which alerts of which runs this tab has told in passing."""
 WINDOWS = {"All steps": None, "Last 500": 500, "Last 100": 100, "Last 20": 20}
 
 
@@ -93,23 +91,14 @@ def header(run_id: str, seconds: float | None) -> None:
             ]:  # others have no steps
                 st.metric(name, value, help=help_)
         with st.container():
-            _warn(run, alerts_of((run_id, curves.events, curves.last_time or 0.0), curves) if status.state == "running" else {})
+            for said in alerts_of((run_id, curves.events, curves.last_time or 0.0), curves).values() if status.state == "running" else ():
+                st.warning(said, icon=":material/warning:")
 
 
 @st.cache_resource(max_entries=KEEP_PICTURES, show_spinner=False)
 def alerts_of(version: Version, _series: Curves) -> dict[str, str]:
     """What is wrong with a version of the curves, looked for once for all tabs."""
     return alerts(_series)
-
-
-def _warn(run: Run, found: dict[str, str]) -> None:
-    """Every alert as long as it holds, and in passing once for each tab."""
-    known: set[tuple[str, str]] = st.session_state.setdefault(ALERTED, set())
-    for kind, said in found.items():
-        st.warning(said, icon=":material/warning:")
-        if (run.id, kind) not in known:
-            known.add((run.id, kind))
-            st.toast(said, icon=":material/warning:")
 
 
 def _news(run: Run, status: Status, curves: Curves) -> str:
@@ -124,7 +113,7 @@ def _news(run: Run, status: Status, curves: Curves) -> str:
     if status.state == "running":
         silence = time.time() - (status.updated or status.created)
         if silence > QUIET_SECONDS:
-            return f":orange[:material/warning: No news for {fmt.duration(silence)}.] The machine may be busy; the log says more."
+            return f":material/warning: **No news for {fmt.duration(silence)}.** The machine may be busy; the log says more."
         return f"Last sign of life {fmt.duration(silence)} ago." + (
             f" {curves.notes[-1][1]}" if curves.notes and time.time() - curves.notes[-1][0] < NEWS_SECONDS else ""
         )
