@@ -1,6 +1,7 @@
 """The parts of the comparison: what runs made, side by side, and the same prompt through all of their models."""
 
 import contextlib
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,12 +9,15 @@ import pandas as pd
 import streamlit as st
 
 from app import cached, charts, live, post_mortem, run_view, samples
+from app.tail import follow
+from app.ui import plain
 from core.errors import UserError
 from core.plan.plan import Plan, keep_masks
 from core.report import format as fmt
 from core.report.compare_figures import kept_picture, passages_picture
 from core.report.html import render
 from core.report.measures import COSTS, QUALITIES
+from core.report.regrowth_figures import ALONG, Regrowth, regrowth_picture
 from core.report.run_figures import ROLES, quality_picture, role_title
 from core.report.tables import domains_of, model_rows, quality_rows, recovered_of, spec_differences
 from core.runs import control
@@ -42,13 +46,23 @@ def choose(names: Sequence[str]) -> None:
 
 def chosen(runs: Mapping[str, Run], preferred: str | None) -> list[Run]:
     """Which runs are compared: what the user chose, else what the address names, else ``preferred``, else the newest."""
-    asked = st.session_state.get(COMPARED) or st.query_params.get("runs", "").split(",")
+    asked = st.session_state.get(COMPARED) or [name for name in st.query_params.get("runs", "").split(",") if name]
+    missing(runs, asked)
     default = preferred if preferred in runs else next(iter(runs))
     st.session_state[COMPARED] = [name for name in asked if name in runs][:MOST] or ([default] if COMPARED not in st.session_state else [])
     names = st.multiselect("Runs", list(runs), format_func=lambda name: run_view.label(runs[name]), max_selections=MOST, key=COMPARED,
                            persist_state="session", help="Up to four.")  # fmt: skip
     st.query_params["runs"] = ",".join(names)
     return [runs[name] for name in names]
+
+
+def missing(runs: Mapping[str, Run], asked: Sequence[str]) -> None:
+    """Name the runs that cannot be compared though a link, or this page a moment ago, named them."""
+    if gone := [plain(name[:40]) for name in asked if name not in runs]:
+        st.warning(
+            f"{fmt.listed(gone)}: not among the finished runs of this workspace; perhaps deleted, or not finished yet.",
+            icon=":material/link_off:",
+        )
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
@@ -118,6 +132,20 @@ def worse(runs: Sequence[Run], names: Sequence[str]) -> None:
         charts.show(picture, "passages")
 
 
+def regrown(runs: Sequence[Run], names: Sequence[str], domain: str) -> None:
+    """How the distilled runs came closer to their teacher, side by side."""
+    found = [
+        Regrowth(name.partition(":")[0], run.spec, follow(run, live=False), run.results())
+        for run, name in zip(runs, names, strict=True)
+        if run.spec.kind == "distill"
+    ]
+    along = st.segmented_control("Aligned by", list(ALONG), format_func=str.capitalize, default="steps", required=True, key="w_along")
+    picture = regrowth_picture(found, domain, along=along, palette=live.palette())
+    st.caption(picture.alt)
+    if not picture.table.empty:
+        charts.show(picture, "regrown")
+
+
 def kept(runs: Sequence[Run], names: Sequence[str]) -> None:
     """How far the runs kept the same units, layer by layer."""
     masks: dict[str, Any] = {}
@@ -159,12 +187,16 @@ def _figured(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _stacked(tables_: Sequence[Sequence[Mapping[str, str]]], names: Sequence[str]) -> pd.DataFrame:
-    """Rows of several runs under each other; with several, each row says whose it is. Runs of one teacher name it once."""
+    """Rows of several runs under each other; with several, each row says whose it is. A teacher that all measured alike is named once."""
+    if len(names) == 1:
+        return pd.DataFrame(tables_[0])
+    teachers = [row for table in tables_ for row in table if row["model"] == ROLES["teacher"]]
+    alike = all(row == teachers[0] for row in teachers)
     rows: list[dict[str, str]] = []
     for name, table in zip(names, tables_, strict=True):
         for row in table:
-            teacher = row["model"] == ROLES["teacher"]
-            whole = dict(row) if len(names) == 1 else {"run": fmt.MISSING if teacher else name.partition(":")[0]} | dict(row)
+            common = alike and row["model"] == ROLES["teacher"]
+            whole = {"run": fmt.MISSING if common else name.partition(":")[0]} | dict(row)
             if whole not in rows:
                 rows.append(whole)
     return pd.DataFrame(rows)
@@ -222,5 +254,8 @@ def answer(run_id: str, seconds: float | None) -> None:
 
 
 def report(run: Run) -> str:
-    """The HTML report, made when it is asked for."""
-    return render(run, title(run), remarks(run).note)
+    """The HTML report, made when it is asked for; a page that says why where it cannot be, as the browser saves what it gets."""
+    try:
+        return render(run, title(run), remarks(run).note)
+    except UserError as error:
+        return f"<!doctype html><html lang=en><meta charset=utf-8><title>No report</title><p>{html.escape(str(error))}</p></html>"

@@ -8,12 +8,16 @@ import streamlit as st
 
 from app import cached, charts, ranking, selection, state, unit_detail
 from app.subject import Subject
+from app.ui import beside
 from core.report import importance_figures as figures
 from core.report import width_figures
 from core.report.format import listed, number
 from core.score.agreement import spearman
 from core.score.criteria import criteria_of
 from core.specs import RankSpec
+
+DRAWER = 215
+"""Width of the part beside a chart, in pixels: its buttons need that much in any window."""
 
 WITHIN, ACROSS = "Within its layer", "Across layers"
 
@@ -33,7 +37,7 @@ def layers(subject: Subject) -> None:
     units = selection.chosen(subject, "layers")
     picture = figures.layer_bars(found, subject.masks["layers"], pinned_L=subject.pinned("layers"), selected=[layer for (layer,) in units])
     st.caption(picture.alt + ("" if score_L is None else _layers_undecided(subject)))
-    chart, detail = st.columns([4, 1], gap="medium")
+    chart, detail = beside(DRAWER)
     with chart:
         charts.show(
             picture, "layers", lambda area: selection.choose("layers", [(layer,) for layer in area.columns(subject.card.dims.layers)])
@@ -46,13 +50,17 @@ def layers(subject: Subject) -> None:
         titles = [criteria_of("layers")[name].title for name in (first, second)]
         alike = number(spearman(found[first][None], found[second][None]), digits=2)
         st.caption(f"{titles[0]} and {titles[1].lower()} rank the layers alike with Spearman's ρ = {alike}.")
+    # Once a layer is chosen: this is the first view that is opened, and must stand there at once.
+    if state.recall("chosen_layers") and len(units) == 1 and score_L is not None:
+        unit_detail.show(subject, "layers", 0, units[0][0], score_L[None])
 
 
 def _layer_facts(subject: Subject, found: dict[str, np.ndarray], layer: int) -> None:
     """What every shown criterion says of one layer, and its fate."""
     for name, score_L in found.items():
         said = number(float(score_L[layer])) if np.isfinite(score_L[layer]) else "protected"
-        st.metric(criteria_of("layers")[name].title, said)
+        rank = 1 + int((score_L > score_L[layer]).sum())
+        st.metric(criteria_of("layers")[name].title, said, f"rank {rank} of {len(score_L)}", delta_color="off", delta_arrow="off")
     unit_detail.fate(subject, "layers", 0, layer)
 
 
@@ -93,7 +101,7 @@ def heads(subject: Subject) -> None:
         return
     units, undecided_LH = selection.chosen(subject, "heads"), subject.undecided("heads")
     L, H = score_LH.shape
-    chart, detail = st.columns([4, 1], gap="medium")
+    chart, detail = beside(DRAWER)
     with chart:
         overlay = st.toggle("Show what the draft cuts", value=True, key="w_overlay", persist_state="session")
         picture = figures.head_map(
@@ -145,7 +153,7 @@ def neurons(subject: Subject) -> None:
     layer, unit = units[0]
     order_U = np.argsort(-score_LF[layer], kind="stable")
     places = {one: np.argsort(np.argsort(-score_LF[one], kind="stable")) for one in {one for one, _ in units}}
-    chart, detail = st.columns([4, 1], gap="medium")
+    chart, detail = beside(DRAWER)
     with chart:
         picture = width_figures.neuron_map(
             score_LF, kept_count, subject.masks["layers"], within_layer=scale.within, pinned_LF=pinned_LF,
@@ -186,7 +194,7 @@ def channels(subject: Subject) -> None:
         return
     undecided_1D, units = subject.undecided("channels"), selection.chosen(subject, "channels")
     order_D = np.argsort(-score_D, kind="stable")
-    charts_, detail = st.columns([4, 1], gap="medium")
+    charts_, detail = beside(DRAWER)
     with charts_:
         _curve_and_histogram(
             score_D, subject.kept_count("channels"), "channels", None if undecided_1D is None else undecided_1D[0],

@@ -16,7 +16,7 @@ if str(ROOT) not in sys.path:
 
 import streamlit as st  # noqa: E402
 
-from app import sidebar  # noqa: E402
+from app import sidebar, ui  # noqa: E402
 
 
 @functools.lru_cache
@@ -44,4 +44,5 @@ if st.query_params.get("demo") == "1":  # read-only: no other page, and no strip
 else:
     page = st.navigation([page_of(path) for path in paths.values()], position="top")
     sidebar.show(page.url_path or "model")
+    ui.told()
     page.run()

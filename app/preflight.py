@@ -1,14 +1,13 @@
 """Before a run starts: how it will be distilled, what stands in its way, what it will take."""
 
-import shutil
 import statistics
 from dataclasses import dataclass, replace
 
 import streamlit as st
 
-from app import cached, distill_form, estimate, family_form, repair_form
+from app import cached, checks, distill_form, estimate, family_form, repair_form
 from app.state import Draft
-from core.distill.matching import conflicts, kinds_of, member_conflicts
+from core.distill.matching import conflicts, member_conflicts
 from core.distill.trackers import tracker_problems
 from core.errors import UserError
 from core.model.card import Card
@@ -21,13 +20,8 @@ from core.score.criteria import missing
 from core.score.criteria.registry import wanted
 from core.score.passes import PASSES
 from core.specs import DistillSpec, RunSpec, Targets
-from core.workspace import room
 
 KINDS = {"distill": "Prune and distill", "prune": "Prune only", "family": "Family, step by step"}
-
-BYTES_A_PARAMETER = {"prune": 4 + 4, "distill": 4 + 4 + 2 * 12, "family": 4 + 4 + 2 * 12}
-"""What a run takes on disk: the pruned model, beside it for a while what it was before repair, and for distillation also the finished one and, while one checkpoint
-replaces the other, two of them with weights and Adam's two moments. All float32."""
 
 FORWARDS = 4
 """Forward passes that a distilled token costs at most: the teacher's, the student's, and backwards through it, which is two more."""
@@ -84,11 +78,7 @@ def complaints(spec: RunSpec, card: Card) -> list[str]:
         found += _readable(tracker_problems(spec.distill.report_to))
     if spec.kind == "distill" and spec.distill.sharding != "none":
         found.append(ONE_PROCESS)
-    if not found and (needed := disk_needed(spec, card)) > (free := disk_free()):
-        found.append(
-            f"Disk: about {fmt.size(needed)} are needed, {fmt.size(free)} are free. Free some, or set COPPICE_WORKSPACE to another disk."
-        )
-    return found
+    return found or checks.wrong(spec, card)
 
 
 def unmeasured(spec: RunSpec) -> list[str]:
@@ -117,24 +107,6 @@ def cuts(spec: RunSpec, card: Card) -> list[str]:
 def final_targets(spec: RunSpec, card: Card) -> Targets:
     """Sizes of the model that the run ends with; of a family, those of its last member."""
     return targets_of(card.config, spec.stages) if spec.kind == "family" else spec.targets
-
-
-def disk_needed(spec: RunSpec, card: Card) -> int:
-    """Bytes that the run will take at most, an estimate; each member of a family keeps its own."""
-    made = [targets_of(card.config, spec.stages[:number]) for number in range(1, len(spec.stages) + 1)] or [spec.targets]
-    models = sum(cached.cost(card.config, targets).parameters for targets in made) * BYTES_A_PARAMETER[spec.kind]
-    return models + (stored_bytes(spec, card) if spec.kind != "prune" else 0)
-
-
-def stored_bytes(spec: RunSpec, card: Card) -> int:
-    """Size of the teacher's stored states, at most; of a family, those of the uncut model."""
-    layers = spec.targets.num_hidden_layers or card.dims.layers
-    return distill_form.store_bytes(spec.distill, spec.data, card, kinds_of(spec.distill, layers, card.dims.layers))
-
-
-def disk_free() -> int:
-    """Free bytes where runs are kept."""
-    return shutil.disk_usage(room("runs")).free
 
 
 def measured_rate(spec: RunSpec) -> Rate | None:
@@ -177,8 +149,7 @@ def facts(spec: RunSpec, card: Card) -> dict[str, str]:
     if spec.kind != "prune":
         tokens = max(len(spec.stages), 1) * spec.distill.steps * spec.distill.batch_blocks * spec.distill.accumulation * spec.data.seq_len
         rows["Training"] = f"{fmt.count(tokens)} tokens"
-        if stored := stored_bytes(spec, card):
+        if stored := checks.stored_bytes(spec, card):
             rows["Teacher's states"] = f"{fmt.size(stored)} at most, kept for later runs"
         rows["Time to distill"] = _time_said(tokens, measured_rate(spec), estimate.tokens_per_second(spec))
-    rows["Disk"] = f"{fmt.size(disk_needed(spec, card), estimated=True)} at most, {fmt.size(disk_free())} free"
     return rows

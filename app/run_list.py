@@ -9,6 +9,7 @@ import streamlit as st
 
 from app import cached, comparison, run_view, state
 from app.cached import KnownRun
+from app.ui import plain, tell
 from core.errors import UserError
 from core.files import tree_bytes
 from core.model.embedded import MODEL_NAME
@@ -113,7 +114,7 @@ def _saying(run: Run, said: Remarks) -> None:
     try:
         remark(run, said)
     except UserError as error:
-        st.toast(str(error), icon=":material/error:")
+        tell(str(error), "error")
 
 
 @st.dialog("Name and note", icon=":material/edit:")
@@ -166,10 +167,10 @@ def _delete(runs: Sequence[KnownRun]) -> None:
             control.throw_away(known.run)
             gone += 1
         except UserError as error:
-            st.toast(str(error), icon=":material/error:")
+            tell(str(error), "error")
     st.session_state[CHOSEN] = []
     if gone:
-        st.toast(f"{fmt.plural(gone, 'run')} in the trash.", icon=":material/delete:")
+        tell(f"{fmt.plural(gone, 'run')} in the trash.", "delete")
 
 
 def actions(runs: Sequence[KnownRun]) -> None:
@@ -209,7 +210,7 @@ def trash() -> None:
 
 
 def _empty() -> None:
-    st.toast(f"{fmt.size(control.empty_trash())} are free again.", icon=":material/delete_forever:")
+    tell(f"{fmt.size(control.empty_trash())} are free again.", "delete_forever")
 
 
 def _trying(action: Callable[[str], object]) -> Callable[[str], None]:
@@ -217,7 +218,7 @@ def _trying(action: Callable[[str], object]) -> Callable[[str], None]:
         try:
             action(name)
         except UserError as error:
-            st.toast(str(error), icon=":material/error:")
+            tell(str(error), "error")
 
     return tried
 
@@ -252,8 +253,3 @@ def _maker(model: str, runs: Sequence[KnownRun]) -> str | None:
     """The run in whose folder a model lies."""
     path = Path(model).expanduser()
     return next((known.run.id for known in runs if known.run.path in path.parents), None)
-
-
-def plain(text: str) -> str:
-    """A user's words as text: nothing in them is read as Markdown."""
-    return "".join("\\" + char if char in "\\`*_{}[]()#+-.!|~>$:<" else char for char in text).replace("\n", " ")

@@ -12,6 +12,7 @@ from app import live, samples
 from app.tail import follow
 from core.errors import UserError
 from core.report import format as fmt
+from core.report.alerts import alerts
 from core.report.curves import Curves
 from core.report.picture import Picture
 from core.report.run_figures import Palette, References, heldout_picture, recovered_by, references_of, terms_picture, training_picture
@@ -89,6 +90,15 @@ def header(run_id: str, seconds: float | None) -> None:
                 0 if run.spec.kind in ("distill", "family") else 2 :
             ]:  # others have no steps
                 st.metric(name, value, help=help_)
+        with st.container():
+            for said in alerts_of((run_id, curves.events, curves.last_time or 0.0), curves).values() if status.state == "running" else ():
+                st.warning(said, icon=":material/warning:")
+
+
+@st.cache_resource(max_entries=KEEP_PICTURES, show_spinner=False)
+def alerts_of(version: Version, _series: Curves) -> dict[str, str]:
+    """What is wrong with a version of the curves, looked for once for all tabs."""
+    return alerts(_series)
 
 
 def _news(run: Run, status: Status, curves: Curves) -> str:
@@ -103,7 +113,7 @@ def _news(run: Run, status: Status, curves: Curves) -> str:
     if status.state == "running":
         silence = time.time() - (status.updated or status.created)
         if silence > QUIET_SECONDS:
-            return f":orange[:material/warning: No news for {fmt.duration(silence)}.] The machine may be busy; the log says more."
+            return f":material/warning: **No news for {fmt.duration(silence)}.** The machine may be busy; the log says more."
         return f"Last sign of life {fmt.duration(silence)} ago." + (
             f" {curves.notes[-1][1]}" if curves.notes and time.time() - curves.notes[-1][0] < NEWS_SECONDS else ""
         )

@@ -5,6 +5,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import ui
 from core.report import format as fmt
 from core.report.run_figures import ROLES, role_title
 from core.report.tables import common_start
@@ -49,5 +50,4 @@ def _parting(shared: str) -> str:
 
 def plain(text: str) -> str:
     """A model's text as text: nothing in it is read as Markdown, and it stays one paragraph."""
-    escaped = "".join("\\" + char if char in "\\`*_{}[]()#+-.!|~>$:<" else char for char in text)
-    return escaped.strip().replace("\n", " ↵ ")
+    return ui.plain(text.strip().replace("\n", " ↵ "))

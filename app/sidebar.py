@@ -8,9 +8,11 @@ from app import cached, draft_menu, state
 from app.cached import KnownRun
 from app.scoring import score_run
 from app.state import Draft
+from app.ui import plain
 from core.data.corpus import domain
 from core.errors import UserError
 from core.model.card import Card
+from core.model.embedded import MODEL_NAME
 from core.plan.plan import plan_problems
 from core.plan.sizes import problems
 from core.report.format import count, delta, percent, plural
@@ -58,9 +60,7 @@ def show(here: str) -> None:
         st.markdown("## :green[:material/park:] Coppice")
         state.draft()
         if lost := state.lost_draft():
-            st.warning(
-                f"This link names the draft {lost}, which is not in this workspace. The default is shown.", icon=":material/link_off:"
-            )
+            st.warning(plain(lost), icon=":material/link_off:")
         _context()
         draft_menu.show()
         st.divider()
@@ -81,7 +81,12 @@ def _context() -> None:
     try:
         card = cached.card(draft.model)
     except UserError:
-        st.markdown(f":red[:material/error:] {draft.model} cannot be read")
+        fetched = not cached.must_fetch(draft.model)
+        st.markdown(
+            f":red[:material/error:] {plain(draft.model)} cannot be read"
+            if fetched
+            else f":gray[:material/download:] {MODEL_NAME} is not here yet"
+        )
         return
     tokens = count(draft.data.calibration_blocks * draft.data.seq_len)
     st.markdown(
@@ -128,16 +133,18 @@ def _station(step: Step, here: str) -> None:
 
 def steps(draft: Draft, runs: list[KnownRun]) -> list[Step]:
     """The five stations for a draft, in order; each says why it is blocked if it is."""
+    compare = _compare_step(runs)
     try:
         card = cached.card(draft.model)
     except UserError:
-        blocked = [Step(*names, BLOCKED, "needs a model that can be read") for names in PAGES[1:]]
-        return [Step("model", "Model & data", BROKEN, "the model cannot be read"), *blocked]
+        fetched = not cached.must_fetch(draft.model)
+        blocked = [Step(*names, BLOCKED, "needs a model that can be read" if fetched else "needs the model") for names in PAGES[1:-1]]
+        first = (BROKEN, "the model cannot be read") if fetched else (READY, "fetch the model first")
+        return [Step("model", "Model & data", *first), *blocked, compare]
     scores = cached.find_scores(draft)
     cut = draft.targets != Targets()
     wrong = plan_problems(card.config, draft.targets, draft.rank, draft.pins)
     said = wrong[0] if wrong and not problems(card.config, draft.targets) else cut_said(draft, card)
-    finished = sum(known.spec.kind in ("distill", "prune") and known.status.state == "done" for known in runs)
     return [
         Step("model", "Model & data", DONE, f"{card.name}, {count(card.cost.parameters)}"),
         Step(
@@ -151,8 +158,14 @@ def steps(draft: Draft, runs: list[KnownRun]) -> list[Step]:
             "Prune & distill",
             *_run_step(draft, runs, "needs possible targets and pins" if wrong else "" if cut else "set a target first"),
         ),
-        Step("compare", "Compare", *((DONE, plural(finished, "finished run")) if finished else (BLOCKED, "needs a finished run"))),
+        compare,
     ]
+
+
+def _compare_step(runs: list[KnownRun]) -> Step:
+    """The last station: it needs finished runs, and no draft."""
+    finished = sum(known.spec.kind in ("distill", "prune") and known.status.state == "done" for known in runs)
+    return Step("compare", "Compare", *((DONE, plural(finished, "finished run")) if finished else (BLOCKED, "needs a finished run")))
 
 
 def _unscored(draft: Draft, runs: list[KnownRun]) -> str:

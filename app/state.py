@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from app import history
+from core.errors import UserError
 from core.files import read_json, write_json
 from core.specs import EMBEDDED_MODEL, DataSpec, Goal, Pins, RankSpec, RunSpec, ScoreSpec, Spec, Targets
 from core.workspace import ROOT, room
@@ -31,6 +32,8 @@ STRIP, KNOBS, OUTCOME, GOAL, STATIONS, ADVICE, COMMAND = "strip", "knobs", "outc
 """Parts that can be drawn anew alone."""
 AFTER_TARGETS = (STRIP, OUTCOME, GOAL, STATIONS)
 """The parts that say what the targets come to, in the order in which they shall follow a slider."""
+MOST_SHOWN = 40
+"""Characters that are repeated of a name in a link, which may be anything."""
 FOLD = "fold_"
 """Prefix of a fold's key."""
 
@@ -73,9 +76,27 @@ def draft() -> Draft:
 
 
 def lost_draft() -> str | None:
-    """The name of a draft that a link asked for and this workspace does not hold, told once."""
+    """Why the draft that a link asked for is not shown, told once; None if it is."""
     name: str | None = st.session_state.pop(LOST, None)
-    return name
+    return None if name is None else f"This link names the draft {_short(name)}, which {_trouble(name)} The default is shown."
+
+
+def _trouble(name: str) -> str:
+    """What is wrong with a draft that cannot be shown; the end of a sentence."""
+    try:
+        data = read_json(_file(name))
+        Draft.from_dict(data if isinstance(data, dict) else {"draft": data}).check()
+    except UserError as error:
+        return f"this version cannot use: {' '.join(str(error).split())}"
+    except OSError:
+        return "is not in this workspace."
+    except (ValueError, TypeError):
+        pass
+    return "cannot be read."
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MOST_SHOWN else name[:MOST_SHOWN] + "…"
 
 
 def update_draft(**changes: Any) -> None:
@@ -256,9 +277,14 @@ def _store(value: Draft) -> str:
     return path.stem
 
 
+def _file(name: str) -> Path:
+    """Where a draft of that name lies, if there is one."""
+    return room("drafts") / f"{Path(name).name}.json"
+
+
 def _stored(name: str) -> Draft | None:
     """The draft of that name, or None if there is no such file or it is not a draft (a link may hold anything)."""
-    path = room("drafts") / f"{Path(name).name}.json"
+    path = _file(name)
     try:
         return _read(str(path), path.stat().st_mtime_ns)
     except (OSError, ValueError, TypeError):

@@ -24,7 +24,10 @@ def sliders(card: Card) -> None:
     own, now = card.dims, resized(card.dims, draft.targets)
     fast = not state.recall("any_size", False)
     st.slider(
-        f"Layers (model: {own.layers})", 1, own.layers, **bind("layers", now.layers, _setter("num_hidden_layers", own.layers))
+        f"Layers (model: {own.layers})",
+        1,
+        own.layers,
+        **bind("layers", min(now.layers, own.layers), _setter("num_hidden_layers", own.layers)),
     ) if own.layers > 1 else None
     _head_sliders(own, now)
     _choices(
@@ -111,6 +114,8 @@ def _set_heads(own: Dims, kv_heads: int, group: int) -> None:
 
 def ways_out(card: Card, targets: Targets) -> list[tuple[str, Targets]]:
     """One-click repairs of impossible targets: a label and the targets it leads to."""
+    if too_large := {row.key: None for row in card.cuttable if (getattr(targets, row.key) or 0) > row.size}:
+        return [("No more than the model has", _with(targets, **too_large))]
     now = resized(card.dims, targets)
     allowed = head_choices(card.dims, now.kv_heads) if now.kv_heads <= card.dims.kv_heads else []
     if allowed and now.heads not in allowed:
@@ -124,5 +129,5 @@ def ways_out(card: Card, targets: Targets) -> list[tuple[str, Targets]]:
     )
 
 
-def _with(targets: Targets, **changes: int) -> Targets:
+def _with(targets: Targets, **changes: int | None) -> Targets:
     return Targets(**(targets.to_dict() | changes))

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app.state import FOLD
+from app import state
 from core.errors import UserError
 from core.report.command import command_of
 from core.specs import RunSpec
@@ -27,6 +27,18 @@ def user_errors() -> Iterator[None]:
     except UserError as error:
         st.error(str(error), icon=":material/error:")
         st.stop()
+
+
+def tell(text: str, icon: str) -> None:
+    """Say something in passing when the page is next drawn whole; a toast of a dialog would go with the dialog."""
+    state.remember("told", [*state.recall("told", []), (text, icon)])
+
+
+def told() -> None:
+    """Show what was said by ``tell``, once."""
+    for text, icon in state.recall("told", []):
+        st.toast(text, icon=f":material/{icon}:")
+    state.remember("told", None)
 
 
 def empty_state(icon: str, title: str, text: str, action_label: str | None = None, key: str | None = None) -> bool:
@@ -51,12 +63,18 @@ def empty_state(icon: str, title: str, text: str, action_label: str | None = Non
     return pressed
 
 
+def beside(width: int) -> tuple[DeltaGenerator, DeltaGenerator]:
+    """A wide part and, on its right, one of so many pixels that stays as wide when the window is narrow."""
+    row = st.container(horizontal=True, gap="medium")
+    return row.container(width="stretch"), row.container(width=width)
+
+
 def folded(label: str, icon: str, key: str) -> DeltaGenerator | None:
     """A fold that is made only once it is opened; None while it is closed.
 
     Text in fixed-width letters costs the browser a third of a second for its highlighter alone, whether it is seen or not.
     """
-    fold = st.expander(label, icon=f":material/{icon}:", key=FOLD + key, on_change="rerun")
+    fold = st.expander(label, icon=f":material/{icon}:", key=state.FOLD + key, on_change="rerun")
     return fold if fold.open else None
 
 
@@ -70,3 +88,8 @@ def as_table(frame: pd.DataFrame, name: str, alt: str) -> None:
     """A switch that shows a chart's numbers as a table, for those who read or copy rather than look."""
     if st.toggle("Show as table", key=f"table_{name}"):
         st.dataframe(frame, hide_index=True, alt=alt, height=min(400, 36 * (len(frame) + 1) + 2))
+
+
+def plain(text: str) -> str:
+    """A user's words as text: nothing in them is read as Markdown."""
+    return "".join("\\" + char if char in "\\`*_{}[]()#+-.!|~>$:<" else char for char in text).replace("\n", " ")

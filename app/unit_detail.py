@@ -54,7 +54,8 @@ def show(subject: Subject, axis: str, row: int, unit: int, score_RU: np.ndarray)
     where = f"layer {row}, " if subject.masks[axis].ndim == 2 else ""
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.markdown(f"**{where}{NOUNS[axis]} {unit} as every criterion sees it**".replace("**l", "**L").replace("**c", "**C"))
+        said = f"{where}{NOUNS[axis]} {unit} as every criterion sees it"
+        st.markdown(f"**{said[0].upper()}{said[1:]}**")
         names, rank_C, low_C, high_C = standing(subject, axis, row, unit)
         about, found = criteria_of(axis), subject.criterion(axis)
         picture = unit_profile(

@@ -4,8 +4,8 @@ import streamlit as st
 
 from app import agreement_view, cached, importance_views, scoring, state
 from app.subject import subject_of
-from app.ui import command_box, empty_state, page_header, user_errors
-from core.errors import UserError
+from app.teacher import card_of
+from app.ui import command_box, page_header, user_errors
 from core.specs import NO_PINS, Targets
 
 VIEWS = {
@@ -15,12 +15,7 @@ VIEWS = {
 
 page_header("Importance", "What each part of the model is worth on your text. What the draft cuts is hollow or crossed.")
 draft = state.draft()
-try:
-    card = cached.card(draft.model)
-except UserError as error:
-    if empty_state("link_off", "This model cannot be read", str(error), "Choose another model", "to_model"):
-        state.go("model")
-    st.stop()
+card = card_of(draft)
 with user_errors():
     scores = cached.find_scores(draft)
 

@@ -6,13 +6,13 @@ from app import cached, state
 from app.goal_form import goal_form
 from app.outcome import advice, command, outcome
 from app.target_form import sliders
-from app.ui import page_header, user_errors
+from app.teacher import card_of
+from app.ui import page_header
 from core.specs import Targets
 
 page_header("Targets", "Choose how small the model shall be. Every number follows at once; nothing is cut yet.")
 draft = state.draft()
-with user_errors():
-    card = cached.card(draft.model)
+card = card_of(draft)
 
 with st.container(horizontal=True, vertical_alignment="center"):
     for preset in cached.presets(card.config):

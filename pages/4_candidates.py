@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import cached, live, run_view, search_form, search_view, state
+from app.teacher import card_of
 from app.ui import command_box, page_header, user_errors
 from core.runs import control
 
@@ -25,8 +26,7 @@ if chosen != wanted:
 
 if chosen == NEW:
     draft = state.draft()
-    with user_errors():
-        card = cached.card(draft.model)
+    card = card_of(draft)
     spec = search_form.settings(draft, card)
     problems = search_form.complaints(spec, card)
     for problem in problems:

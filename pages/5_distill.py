@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from app import cached, comparison, family_view, live, post_mortem, preflight, run_view, state
+from app import cached, checks, comparison, family_view, live, post_mortem, preflight, run_view, state
+from app.teacher import card_of
 from app.ui import command_box, empty_state, folded, page_header, user_errors
 from core.report import format as fmt
 from core.runs import control
@@ -61,8 +62,7 @@ if chosen != NEW:
     st.stop()
 
 draft = state.draft()
-with user_errors():
-    card = cached.card(draft.model)
+card = card_of(draft)
 if draft.targets == Targets():
     if empty_state("content_cut", "Nothing to cut yet", "Choose on the targets page how small the model shall be; then start here.",
                    "Choose targets", "to_targets"):  # fmt: skip
@@ -86,6 +86,7 @@ with check, st.container(border=True):
             delta_arrow="off",
         )
         st.table(preflight.facts(spec, card), border="horizontal", alt="What the run will do and take")
+        checks.show(checks.checks(spec, card))
     for problem in problems:
         st.error(problem, icon=":material/error:")
     if st.button(

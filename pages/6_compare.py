@@ -41,6 +41,9 @@ if domains:
     comparison.quality(compared, names, domain)
     st.subheader("Quality against cost", anchor=False)
     comparison.trade(compared, names, domain)
+    if len(compared) > 1:
+        st.subheader("How they regrew", anchor=False)
+        comparison.regrown(compared, names, domain)
     st.subheader("Where it got worse", anchor=False)
     comparison.worse(compared, names)
 else:

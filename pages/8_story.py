@@ -15,6 +15,7 @@ with page:
             "Nothing to tell yet",
             "The story is told from finished runs that were measured. Once there is one, it stands here.",
         )
+        st.link_button("Open the dashboard", "./", icon=":material/arrow_forward:", help="To make a first run there.")
         st.stop()
 
     names = list(found)

@@ -47,7 +47,7 @@ def test_the_dashboard_names_no_heavy_library(folder: str) -> None:
 def test_the_dashboard_and_the_light_half_of_core_load_no_torch() -> None:
     modules = sorted(
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for path in (*(ROOT / "app").glob("*.py"), *(ROOT / "core" / "report").glob("*.py"), *(ROOT / "core" / "plan").glob("*.py"))
+        for path in (*(ROOT / "app").rglob("*.py"), *(ROOT / "core" / "report").glob("*.py"), *(ROOT / "core" / "plan").glob("*.py"))
         if path.stem not in ("main", "__init__")
     )
     light = [

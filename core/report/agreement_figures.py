@@ -160,7 +160,8 @@ def _cut_line(figure: go.Figure, x: float) -> None:
 
 def _profile_said(titles: Sequence[str], kept_C: np.ndarray, place_C: np.ndarray, cutting: bool) -> str:
     """How many criteria keep the unit, and how far they are apart."""
-    reach = f"Its percentile is between {place_C.min():.0f} and {place_C.max():.0f}, as the criteria see it."
+    low, high = f"{place_C.min():.0f}", f"{place_C.max():.0f}"
+    reach = f"Its percentile is {low if low == high else f'between {low} and {high}'}, as the criteria see it."
     if not cutting:
         return reach
     against = [title for title, kept in zip(titles, kept_C, strict=True) if kept != (kept_C.sum() * 2 > len(kept_C))]

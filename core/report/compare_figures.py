@@ -30,11 +30,12 @@ def kept_picture(kept: Mapping[str, Masks]) -> Picture:
     """
     names: list[str] = []
     rows: list[np.ndarray] = []
-    crosses: list[tuple[int, int]] = []
+    crosses: list[tuple[int, str]] = []
     for (one, first), (other, second) in itertools.combinations(kept.items(), 2):
         for axis in ("heads", "neurons"):
-            crosses += [(int(layer), len(rows)) for layer in np.flatnonzero(first["layers"] != second["layers"])]
             names.append(f"{one} and {other}, {axis}")
+            # By the row's name: Plotly would take a number for a name too, and give it a row of its own.
+            crosses += [(int(layer), names[-1]) for layer in np.flatnonzero(first["layers"] != second["layers"])]
             rows.append(shared(first, second, axis))
     agreement_PL = np.array(rows)
     figure = go.Figure(go.Heatmap(

@@ -29,6 +29,11 @@ from core.specs import RunSpec
 CHROME = {"light": {"ink": "#1f2421", "line": "#dfe3e0"}, "dark": {"ink": "#ecefec", "line": "#343a36"}}
 """What the page's two schemes use for text and lines, so that figures match it."""
 
+LAST_PHASE = "save"
+
+FIGURE_PX = 360
+"""Height of a figure that has none of its own."""
+
 ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
@@ -120,7 +125,7 @@ def _section(title: str, name: str, pictures: list[tuple[Picture, Picture]]) -> 
     return {
         "title": title,
         "figures": [
-            {"id": f"{name}-{i}", "alt": light.alt, "schemes": {"light": _chromed(light.figure, "light"), "dark": _chromed(dark.figure, "dark")}}
+            {"id": f"{name}-{i}", "alt": light.alt, "height": light.figure.layout.height or FIGURE_PX, "schemes": {"light": _chromed(light.figure, "light"), "dark": _chromed(dark.figure, "dark")}}
             for i, (light, dark) in enumerate(pictures)
         ],
     }  # fmt: skip
@@ -157,7 +162,9 @@ def _about(status: Any, results: Mapping[str, Any]) -> str:
     """When it ran and how it ended."""
     when = datetime.fromtimestamp(status.created).strftime("%d %B %Y, %H:%M")
     seconds = sum((results.get("seconds") or {}).values())
-    return f"Made on {when}" + (f" in {fmt.duration(seconds)}" if seconds else "") + f". State: {status.state}."
+    last_deed = status.state == "running" and status.phase == LAST_PHASE  # a run writes its report before it is done
+    ended = "" if last_deed else f" State: {status.state}."
+    return f"Made on {when}" + (f" in {fmt.duration(seconds)}" if seconds else "") + "." + ended
 
 
 def _provenance(run: ReportedRun, status: Any, results: Mapping[str, Any]) -> list[tuple[str, str]]:

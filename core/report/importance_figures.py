@@ -96,8 +96,11 @@ def _cut_off(figure: go.Figure, score_L: np.ndarray, row: int) -> None:
             y=top,
             text=f"{number(float(score_L[layer]), digits=2)} ↑",
             showarrow=False,
-            yanchor="bottom",
-            font={"size": 11},
+            textangle=-90,  # along the bar: beside each other, those of neighbours would run into one another
+            yanchor="top",
+            yshift=-3,
+            font={"size": 11, "color": "#0D110F"},
+            bgcolor="rgba(255,255,255,0.85)",
             row=row,
             col=1,
         )

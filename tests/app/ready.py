@@ -24,7 +24,7 @@ CONFIG = {
     "num_key_value_heads": 3, "head_dim": 8, "tie_word_embeddings": False,
 }  # fmt: skip
 DIMS = Dims(layers=5, hidden=24, ffn=40, heads=6, kv_heads=3, head_dim=8, vocab=97)
-PAGES = {"model": "1_model", "importance": "2_importance", "targets": "3_targets", "candidates": "4_candidates"}
+PAGES = {"model": "1_model", "importance": "2_importance", "targets": "3_targets", "candidates": "4_candidates", "distill": "5_distill"}
 
 
 def make_model(folder: Path) -> Path:

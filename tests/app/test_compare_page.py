@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import comparison
 from core.files import read_json, write_json
 from core.model.dims import Dims
 from core.model.embedded import MODEL_NAME
@@ -16,7 +17,7 @@ from core.specs import DistillSpec, RankSpec, RunSpec, Targets
 from core.workspace import ROOT, room
 from tests.app.ready import charts, figure
 from tests.app.test_distill_page import CONFIG, labels, said
-from tests.synthetic_runs import SPEC, make_run
+from tests.synthetic_runs import SPEC, make_run, results
 
 
 @pytest.fixture(autouse=True)
@@ -87,8 +88,23 @@ def test_several_runs_show_only_what_differs() -> None:
     recipe = at.table[2].value
     assert recipe["setting"].tolist() == ["distill.steps"]
     assert at.table[0].value["run"].tolist() == ["–", "A", "A", "B", "B"]
+    assert {trace["name"] for trace in figure(at, "regrown")["data"]} == {"A", "B"}
+    at.segmented_control(key="w_along").set_value("tokens").run()
+    assert not at.exception
+    assert max(figure(at, "regrown")["data"][0]["x"]) == 60 * 512
     names = {trace["name"] for trace in figure(at)["data"] if trace.get("name")}
     assert {"Teacher", "A, distilled", "B, distilled"} <= names
+
+
+def test_teachers_that_were_measured_apart_are_told_apart() -> None:
+    first, other = make_run("done"), make_run("done", spec=RunSpec(kind="distill", name="Second", targets=SPEC.targets))
+    found = results()
+    found["teacher"]["tokens_per_second"]["decode"] = 9.0
+    write_json(other.path / "results.json", found)
+    at = page()
+    at.multiselect(key="w_compared").set_value([first.id, other.id]).run()
+    assert at.table[0].value["run"].tolist() == ["A", "A", "A", "B", "B", "B"]
+    assert at.table[1].value["run"].tolist() == ["–", "A", "A", "B", "B"]
 
 
 def test_a_prompt_of_ones_own_asks_all_three_models(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +163,26 @@ def test_runs_are_named_in_the_address_and_come_back_with_it() -> None:
     at.query_params["runs"] = f"{first.id},gone,{second.id}"
     at.switch_page("../pages/6_compare.py").run()
     assert at.multiselect(key="w_compared").value == [first.id, second.id]
+    assert "gone: not among the finished runs" in at.warning[0].value
+
+
+def test_runs_that_are_deleted_under_the_open_page_are_named() -> None:
+    first, second = make_run("done"), make_run("done", spec=RunSpec(kind="distill", name="Second", targets=SPEC.targets))
+    at = page()
+    at.multiselect(key="w_compared").set_value([first.id, second.id]).run()
+    control.throw_away(second)
+    at.run()
+    assert not at.exception
+    assert second.id in at.warning[0].value.replace("\\", "")
+    assert at.multiselect(key="w_compared").value == [first.id]
+    at.run()
+    assert not at.warning
+
+
+def test_the_report_of_a_run_that_is_gone_says_so() -> None:
+    run = make_run("done")
+    control.throw_away(run)
+    assert "was deleted or moved" in comparison.report(run)
 
 
 def test_common_prompts_of_several_runs_stand_side_by_side() -> None:

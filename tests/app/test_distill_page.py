@@ -380,3 +380,11 @@ def test_a_family_goes_down_to_the_draft_member_by_member(monkeypatch: pytest.Mo
     at.button(key="start").click().run()
     assert (started[0].kind, len(started[0].stages), started[0].targets) == ("family", 2, Targets())
     assert not at.exception
+
+
+def test_a_running_run_that_slows_down_is_warned_of() -> None:
+    with held(make_run("running", steps=40)) as run:
+        assert not page(run=run.id).warning
+        slow = [step_event(time.time(), step) | {"tokens_per_second": 30.0} for step in range(41, 52)]
+        write_events(run, slow)
+        assert "Training has slowed to 30.0 tok/s" in page(run=run.id).warning[0].value

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app import cached
 from app.cached import card
 from app.state import Draft
 from app.subject import subject_of
@@ -86,6 +87,17 @@ def test_the_bars_show_the_chosen_criterion_first_and_then_the_two_common_ones(d
     at = open_page("importance", dataclasses.replace(draft, rank=RankSpec(depth="kl")), view="Layers")
     titles = [note["text"].split(",")[0] for note in figure(at)["layout"]["annotations"] if "↑" not in note["text"]]
     assert titles == ["Divergence when removed", "Block importance", "Loss when removed"]
+
+
+def test_a_layer_has_its_rank_and_the_view_of_every_criterion(draft: Draft) -> None:
+    at = open_page("importance", dataclasses.replace(draft, targets=Targets(num_hidden_layers=3)), view="Layers")
+    assert "as every criterion sees it" not in said(at)
+    at.text_input(key="w_chosen_layers").set_value("2")
+    rerun(at)
+    assert "Layer 2 as every criterion sees it" in said(at)
+    score_L = cached.importance(cached.find_scores(draft), "layers", RankSpec(), 2)
+    assert at.metric[0].delta == f"rank {1 + int((score_L > score_L[2]).sum())} of 5"
+    assert any("of 4 criteria would keep it" in alt for alt in charts(at))
 
 
 def test_only_aggregated_criteria_offer_aggregations(draft: Draft) -> None:
@@ -320,11 +332,23 @@ def test_pins_that_cannot_be_met_are_told_and_can_be_cleared(draft: Draft) -> No
     assert draft_in(at).pins == Pins()
 
 
-def test_a_draft_of_a_model_that_is_gone_says_so_and_leads_on() -> None:
-    at = open_page("importance", Draft(model="/nowhere/model"))
+@pytest.mark.parametrize("page", ["importance", "targets", "candidates", "distill"])
+def test_a_draft_of_a_model_that_is_gone_says_so_and_leads_on(page: str) -> None:
+    at = open_page(page, Draft(model="/nowhere/model", targets=Targets(num_hidden_layers=2)))
     assert "/nowhere/model" in said(at)
-    assert at.button(key="to_model")
     assert not charts(at)
+    at.button(key="to_model").click()
+    rerun(at)
+    assert at.title[0].value == "Model & data"
+
+
+@pytest.mark.parametrize("page", ["importance", "targets", "candidates", "distill"])
+def test_before_the_embedded_model_is_fetched_nothing_is_called_broken(page: str) -> None:
+    at = open_page(page, Draft(targets=Targets(num_hidden_layers=2)))
+    assert "The embedded model is not here yet" in "".join(heading.value for heading in at.subheader)
+    assert "cannot be read" not in said(at)
+    assert not at.error
+    assert at.button(key="to_model")
 
 
 def test_scores_of_other_settings_are_offered_where_the_draft_has_none(draft: Draft) -> None:

@@ -35,6 +35,15 @@ def test_a_model_that_cannot_be_read_blocks_all_that_follows() -> None:
     assert marks(Draft(model="/nowhere")) == [BROKEN, BLOCKED, BLOCKED, BLOCKED, BLOCKED]
 
 
+def test_runs_can_be_compared_though_the_drafts_model_is_gone() -> None:
+    assert marks(Draft(model="/nowhere"), [known(RunSpec(kind="prune"), "done")])[-1] == DONE
+
+
+def test_a_model_that_is_only_not_fetched_yet_is_not_called_broken(workspace: Path) -> None:
+    assert marks(Draft()) == [READY, BLOCKED, BLOCKED, BLOCKED, BLOCKED]
+    assert steps(Draft(), [])[0].said == "fetch the model first"
+
+
 def test_a_fresh_draft_can_be_scored_and_cut_but_not_run(draft: Draft) -> None:
     assert marks(draft) == [DONE, READY, READY, BLOCKED, BLOCKED]
     assert steps(draft, [])[3].said == "set a target first"

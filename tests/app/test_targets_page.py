@@ -87,6 +87,25 @@ def test_what_cannot_be_built_is_told_and_one_click_mends_it(draft: Draft) -> No
     assert draft_in(at).targets.hidden_size == 18
 
 
+@pytest.mark.parametrize(
+    "targets",
+    [
+        Targets(num_hidden_layers=999),
+        Targets(hidden_size=577),
+        Targets(intermediate_size=999),
+        Targets(num_key_value_heads=50, num_attention_heads=50),
+        Targets(num_hidden_layers=999, intermediate_size=20),
+    ],
+)
+def test_sizes_beyond_the_sliders_in_a_link_are_answered_with_a_way_out(draft: Draft, targets: Targets) -> None:
+    at = open_page("targets", dataclasses.replace(draft, targets=targets))
+    assert "more than the model has" in at.error[0].value
+    next(button for button in at.button if button.key.startswith("way_")).click()
+    rerun(at)
+    assert not at.error
+    assert draft_in(at).targets == dataclasses.replace(Targets(), intermediate_size=20 if targets.intermediate_size == 20 else None)
+
+
 def test_presets_set_targets_that_can_be_taken_back(draft: Draft) -> None:
     at = open_page("targets", draft)
     at.button(key="preset_25 % by depth").click()

@@ -1,5 +1,6 @@
 """What axe-core finds on every page, in both colour schemes: nothing that is serious or critical."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,11 @@ from playwright.sync_api import Browser, Page, expect
 
 from app.state import Draft
 from core.model.embedded import MODEL_NAME
-from core.specs import DistillSpec, RunSpec
+from core.specs import DistillSpec, RunSpec, Targets
 from core.workspace import room
 from tests.app.ready import make_model, make_scores, store_draft
 from tests.browser.conftest import WAIT_MS
-from tests.synthetic_runs import SPEC, make_run
+from tests.synthetic_runs import SPEC, held, make_run, step_event, write_events
 
 pytestmark = pytest.mark.browser
 
@@ -36,13 +37,44 @@ def draft(workspace: Path) -> str:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_has_a_serious_or_critical_violation(browser: Browser, address: str, draft: str, scheme: str) -> None:
+    paths = [f"{path}{'&' if '?' in path else '?'}draft={draft}" for path in PAGES]
+    assert found_on(browser, address, scheme, paths) == set()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_state_of_a_run_has_a_serious_or_critical_violation(browser: Browser, address: str, draft: str, scheme: str) -> None:
+    cut = store_draft(Draft(targets=Targets(num_hidden_layers=4, intermediate_size=32)))
+    done = make_run("done", spec=RunSpec(kind="distill", name="Fourth", targets=SPEC.targets, distill=DistillSpec(steps=91)))
+    failed = make_run(
+        "failed", steps=12, error={"type": "UserError", "message": "The loss is not finite.", "hint": "Lower the learning rate."}
+    )
+    queued = make_run("queued", spec=RunSpec(kind="prune", targets=SPEC.targets))
+    with held(make_run("running", steps=40)) as running, held(make_run("stopping", steps=33)) as stopping:
+        write_events(running, [step_event(time.time(), step) | {"tokens_per_second": 30.0} for step in range(41, 52)])
+        paths = [f"distill?run={run.id}" for run in (running, stopping, failed, queued)]
+        paths += [
+            f"distill?run=new&draft={cut}",
+            f"compare?runs={done.id},{failed.id},lost",
+            "targets?draft=lost",
+            "runs",
+            f"importance?view=Heads&draft={cut}",
+        ]
+        assert found_on(browser, address, scheme, paths) == set()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_empty_workspace_has_no_serious_or_critical_violation(browser: Browser, address: str, scheme: str) -> None:
+    paths = ["", "importance", "targets", "candidates", "distill", "compare", "runs", "?demo=1"]
+    assert found_on(browser, address, scheme, paths) == set()
+
+
+def found_on(browser: Browser, address: str, scheme: str, paths: list[str]) -> set[str]:
+    """What axe finds on several pages in one colour scheme."""
     page = browser.new_page(viewport={"width": 1440, "height": 1000}, color_scheme=scheme)  # type: ignore[arg-type]
     page.set_default_timeout(WAIT_MS)
-    found = {
-        f"{path}: {said}" for path in PAGES for said in violations(page, f"{address}/{path}{'&' if '?' in path else '?'}draft={draft}")
-    }
+    found = {f"{path}: {said}" for path in paths for said in violations(page, f"{address}/{path}")}
     page.close()
-    assert found == set()
+    return found
 
 
 def violations(page: Page, url: str) -> list[str]:

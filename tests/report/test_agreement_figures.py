@@ -75,6 +75,8 @@ def test_a_units_profile_is_filled_where_it_is_kept_and_hollow_where_not(ranks_C
     assert list(kept.error_x.arrayminus) == [10, 25]
     assert np.isnan(cut.error_x.array).all()
     assert "2 of 3 criteria would keep it (against the rest: Weight magnitude)." in picture.alt
+    alike = unit_profile(TITLES, np.array([3, 3, 3]), np.full(3, np.nan), np.full(3, np.nan), 10, 10, "")
+    assert alike.alt.startswith("Its percentile is 80, as")
 
 
 def test_the_cut_lies_between_the_last_that_stays_and_the_first_that_goes(ranks_C: np.ndarray) -> None:

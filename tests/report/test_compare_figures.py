@@ -33,6 +33,7 @@ def test_a_layer_that_only_one_kept_is_crossed_and_has_no_share() -> None:
     other["layers"] = np.array([True, False, False, True])
     picture = kept_picture({"A": one, "B": other})
     assert set(picture.figure.data[1].x) == {1}
+    assert set(picture.figure.data[1].y) == set(picture.figure.data[0].y), "a cross stands in the row of its pair"
     assert np.isnan(picture.figure.data[0].z[:, 1]).all()
     assert "1 layer only in one" in picture.alt
     assert picture.table["pair"].tolist() == ["A and B, heads", "A and B, neurons"]

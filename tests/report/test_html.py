@@ -1,5 +1,7 @@
 """The report: whole in one file, every number in it, nothing in it runs that is not ours."""
 
+import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -9,10 +11,10 @@ from app.state import Draft
 from core.files import write_json
 from core.plan.plan import make_plan
 from core.report import format as fmt
-from core.report.html import render, write_report
+from core.report.html import FIGURE_PX, render, write_report
 from core.specs import Targets
 from tests.app.ready import CONFIG, make_model, make_scores
-from tests.synthetic_runs import GENERATIONS, SPEC, make_run, results
+from tests.synthetic_runs import GENERATIONS, SPEC, held, make_run, results
 
 
 def without_scripts(html: str) -> str:
@@ -93,3 +95,20 @@ def test_the_importance_that_the_plan_was_made_from_is_shown(tmp_path: Path) -> 
     assert html.count('role="img"') == 8
     (run.path / "plan.npz").unlink()
     assert "Importance, and what was kept" not in render(run)
+
+
+def test_a_figure_has_the_room_that_it_takes_so_nothing_stands_on_another() -> None:
+    html = render(make_run("done"))
+    drawn = json.loads(re.search(r'id="figures">(.*?)</script>', html, re.DOTALL)[1])  # type: ignore[index]
+    assert drawn
+    for name, schemes in drawn.items():
+        taken = schemes["light"]["layout"].get("height", FIGURE_PX)
+        assert f'<div id="{name}" style="height: {taken}px"' in html
+
+
+def test_the_report_that_a_run_writes_as_its_last_deed_does_not_call_it_running() -> None:
+    run = make_run("running")
+    with held(run):
+        assert "State: running." in render(run)
+        run.write_status(dataclasses.replace(run.last_word(), phase="save"))
+        assert "State:" not in without_scripts(render(run))

@@ -129,7 +129,7 @@ def test_a_layer_that_towers_over_the_rest_is_cut_off_and_carries_its_value() ->
     score_L = np.array([9.0, 0.1, 0.12, 0.1, 0.11, 0.13, 0.1, 0.12])
     figure = layer_bars({"bi": score_L}, np.ones(8, bool)).figure
     assert figure.layout.yaxis.range[1] < 1
-    assert any(note.text == "9.0 ↑" and note.x == 0 for note in figure.layout.annotations)
+    assert any(note.text == "9.0 ↑" and note.x == 0 and note.textangle == -90 for note in figure.layout.annotations)
 
 
 def test_the_takeaway_names_least_and_most_important_layers() -> None:

@@ -1,0 +1,54 @@
+"""What drafts keep; made once for all who ask."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from app.cached.cards import card
+from app.cached.importance import Remembered, read_only
+from app.state import Draft
+from core.plan.plan import Plan, keep_masks, kept_share, make_plan
+from core.score.store import Scores
+from core.specs import Pins, RankSpec, Targets
+
+
+def plan(scores: Scores, draft: Draft) -> Plan:
+    """What the draft keeps; the scores' key names the weights, and with them the config.
+
+    Raises:
+        UserError: targets or pins are not possible.
+    """
+    return _plan(Remembered(scores.key, scores), draft.model, draft.targets, draft.rank, draft.pins)
+
+
+@lru_cache(maxsize=64)
+def _plan(known: Remembered, model: str, targets: Targets, rank: RankSpec, pins: Pins) -> Plan:
+    return make_plan(known, card(model).config, targets, rank, pins)
+
+
+def masks(scores: Scores, draft: Draft) -> dict[str, np.ndarray]:
+    """What the draft keeps, as booleans over the uncut model; see ``keep_masks``.
+
+    Raises:
+        UserError: targets or pins are not possible.
+    """
+    return _masks(Remembered(scores.key, scores), draft.model, draft.targets, draft.rank, draft.pins)
+
+
+@lru_cache(maxsize=16)
+def _masks(known: Remembered, model: str, targets: Targets, rank: RankSpec, pins: Pins) -> dict[str, np.ndarray]:
+    return {axis: read_only(mask) for axis, mask in keep_masks(_plan(known, model, targets, rank, pins)).items()}
+
+
+def shares(scores: Scores, draft: Draft) -> dict[str, float]:
+    """Part of the importance that the draft keeps, by axis.
+
+    Raises:
+        UserError: targets or pins are not possible.
+    """
+    return _shares(Remembered(scores.key, scores), draft.model, draft.targets, draft.rank, draft.pins)
+
+
+@lru_cache(maxsize=64)
+def _shares(known: Remembered, model: str, targets: Targets, rank: RankSpec, pins: Pins) -> dict[str, float]:
+    return kept_share(_plan(known, model, targets, rank, pins), known)
