@@ -21,7 +21,8 @@ from core.model.card import Card
 from core.model.cost import Cost, cost_of
 from core.model.dims import Dims, dims_of, resized
 from core.model.source import config_path, fingerprint
-from core.plan.plan import Plan, keep_masks, kept_share, make_plan
+from core.plan.outlook import Outlook
+from core.plan.plan import Plan, keep_masks, make_plan
 from core.plan.presets import Preset
 from core.plan.presets import presets as find_presets
 from core.runs.folder import Run, RunGone, all_runs
@@ -316,18 +317,14 @@ def _masks(known: Remembered, model: str, targets: Targets, rank: RankSpec, pins
     return {axis: _shared(mask) for axis, mask in keep_masks(_plan(known, model, targets, rank, pins)).items()}
 
 
-def shares(scores: Scores, draft: Draft) -> dict[str, float]:
-    """Part of the importance that the draft keeps, by axis.
-
-    Raises:
-        UserError: targets or pins are not possible.
-    """
-    return _shares(Remembered(scores.key, scores), draft.model, draft.targets, draft.rank, draft.pins)
+def outlook(scores: Scores, draft: Draft) -> Outlook:
+    """What every cut under the draft's ranking and pins would keep."""
+    return _outlook(Remembered(scores.key, scores), draft.rank, draft.pins)
 
 
-@lru_cache(maxsize=64)
-def _shares(known: Remembered, model: str, targets: Targets, rank: RankSpec, pins: Pins) -> dict[str, float]:
-    return kept_share(_plan(known, model, targets, rank, pins), known)
+@lru_cache(maxsize=4)
+def _outlook(known: Remembered, rank: RankSpec, pins: Pins) -> Outlook:
+    return Outlook(known, rank, pins)
 
 
 def measured(draft: Draft, masks: dict[str, np.ndarray]) -> dict[str, dict[str, measurements.Figures]] | None:

@@ -35,7 +35,16 @@ HELD = "h_"
 MOST_HELD = 16
 ECHO_SECONDS = 0.5
 """A person who wants back what stood in a widget before it was set takes longer."""
-STRIP, KNOBS, OUTCOME, GOAL, STATIONS, ADVICE, COMMAND = "strip", "knobs", "outcome", "goal", "stations", "advice", "command"
+STRIP, KNOBS, OUTCOME, GOAL, STATIONS, ADVICE, COMMAND, AHEAD = (
+    "strip",
+    "knobs",
+    "outcome",
+    "goal",
+    "stations",
+    "advice",
+    "command",
+    "ahead_part",
+)
 """Parts that can be drawn anew alone."""
 AFTER_TARGETS = (STRIP, OUTCOME, GOAL, STATIONS)
 """The parts that say what the targets come to, in the order in which they shall follow a slider."""
@@ -104,11 +113,6 @@ def _begun(old: Draft) -> str:
     """The version of a draft that is about to change: its first, if it has none yet."""
     present = version()
     return present.key if present else history.add(_store(old), None)
-
-
-def update_targets(**changes: int | None) -> None:
-    """Replace some of the targets and keep the others."""
-    update_draft(targets=replace(draft().targets, **changes))
 
 
 def replace_draft(**changes: Any) -> None:
