@@ -69,7 +69,7 @@ function told({ layers, heads, ffn, hidden }, width, x, y) {
 
 function point(board, svg, tip, event) {
   const [frame, outer] = [svg, board].map((one) => one.getBoundingClientRect());
-  const text = told(board.strip, frame.width, event.clientX - frame.x, event.clientY - frame.y);
+  const text = told(board.said.strip, frame.width, event.clientX - frame.x, event.clientY - frame.y);
   tip.hidden = !text;
   tip.textContent = text;
   tip.style.top = `${event.clientY - outer.y - 36}px`;
@@ -77,29 +77,39 @@ function point(board, svg, tip, event) {
 }
 
 // The same numbers to read or copy; made while the fold is open.
-function tabulate(board, { columns, rows }) {
+function tabulate(board) {
+  const { layers, heads, ffn } = board.said.strip;
   const row = (cells, tag) => {
     const one = make("tr");
-    one.append(...cells.map((cell) => make(tag, cell)));
+    one.append(...cells.map((cell) => make(tag, String(cell))));
     return one;
   };
-  const fold = board.querySelector("details"), fill = () => fold.open && fold.lastChild.replaceChildren(row(columns, "th"), ...rows.map((cells) => row(cells, "td")));
-  fold.ontoggle = fill;
-  fill();
+  const kept = (layer) => [...heads[layer]].flatMap((mark, head) => (mark === "1" ? [head] : [])).join(", ");
+  const rows = layers.map((stays, layer) => row([layer, stays ? "yes" : "no", stays ? ffn[0] : 0, kept(layer)], "td"));
+  board.querySelector("details").lastChild.replaceChildren(row(["layer", "kept", "FFN neurons", "heads kept"], "th"), ...rows);
+}
+
+function show(board, said, ahead) {
+  board.dataset.ahead = ahead; // whether the server has yet to say so
+  const svg = board.querySelector("svg"), fold = board.querySelector("details");
+  board.said = said;
+  const kept = said.kept ? [make("p", "Importance that stays", "title"), shares(said.kept)] : [];
+  board.querySelector(".numbers").replaceChildren(figures(said.numbers), make("p", said.basis, "said"), ...kept);
+  board.querySelector(".strip-said").textContent = said.alt;
+  svg.setAttribute("aria-label", said.alt);
+  draw(svg, said.strip);
+  if (fold.open) tabulate(board);
 }
 
 export default function ({ data, parentElement }) {
   const board = parentElement.querySelector(".coppice-board"), svg = board.querySelector("svg"), tip = board.querySelector(".tip");
-  board.strip = data.strip;
-  const kept = data.kept ? [make("p", "Importance that stays", "title"), shares(data.kept)] : [];
-  board.querySelector(".numbers").replaceChildren(figures(data.numbers), make("p", data.basis, "said"), ...kept);
-  board.querySelector(".strip-said").textContent = data.alt;
-  svg.setAttribute("aria-label", data.alt);
-  draw(svg, data.strip);
-  tabulate(board, data.table);
+  board.show = (said) => show(board, said, true);
+  show(board, data, false);
+  board.querySelector("details").ontoggle = () => tabulate(board);
   svg.onmousemove = (event) => point(board, svg, tip, event);
   svg.onmouseleave = () => (tip.hidden = true);
-  board.watch ??= new ResizeObserver(() => draw(svg, board.strip));
+  board.watch ??= new ResizeObserver(() => draw(svg, board.said.strip));
   board.watch.observe(svg);
+  document.dispatchEvent(new Event("coppice-told")); // a slider may stand elsewhere by now: ahead.js
   return () => board.watch.disconnect();
 }

@@ -1,16 +1,26 @@
 """What a draft comes to, in one element: its numbers, the importance that stays, and its layers before and after the cut.
 
-A slider waits for all of it at every step, and every element of a page costs the browser some milliseconds, a chart 50.
+Its data may be told long before they are shown (ahead.py), so they are all that it needs; every element of a page costs the browser some
+milliseconds, a chart 50.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
+from app import cached
+from app.state import Draft
+from app.target_form import sizes_of
+from core.model.card import Card
 from core.model.cost import Cost
+from core.model.dims import resized
+from core.plan.outlook import Outlook
 from core.report.format import count, delta, percent, size
-from core.report.strip import Strip
+from core.report.strip import architecture_strip
+from core.specs import Goal, Targets
 
 AXES = {"layers": "Layers", "heads": "Heads", "neurons": "FFN neurons", "channels": "Channels"}
 HTML = """<div class="coppice-board"><div class="numbers"></div>
@@ -18,27 +28,35 @@ HTML = """<div class="coppice-board"><div class="numbers"></div>
 <details><summary>Show as table</summary><table></table></details></div>"""
 
 
-def board(before: Cost, after: Cost, context: int, kept: Mapping[str, float] | None, strip: Strip) -> None:
-    """Draw the board; the strip's numbers as a table are in a fold of it.
+def board(data: Mapping[str, Any]) -> None:
+    """Draw the board; see ``told``."""
+    _component()(data={"name": "board", **data}, key="board")
+
+
+def told(card: Card, draft: Draft, outlook: Outlook | None) -> dict[str, Any]:
+    """All that the board shows of a draft whose targets are possible.
 
     Args:
-        context: earlier tokens that attention sees, for the FLOPs of one token.
-        kept: axis -> part of the importance that stays; None if that is not known.
+        outlook: what its ranking keeps; None if that is not known.
+
+    Raises:
+        UserError: the ranking's criterion was not measured.
     """
-    shares = [{"name": AXES[axis], "part": min(kept[axis], 1.0), "said": percent(kept[axis])} for axis in AXES] if kept else None
-    drawn = {name: getattr(strip, name) for name in ("layers", "heads", "ffn", "hidden")}
-    table = {"columns": list(strip.table), "rows": strip.table.astype(str).to_numpy().tolist()}
+    dims, context = resized(card.dims, draft.targets), draft.data.seq_len
+    view = outlook.view(dims) if outlook else None
+    strip = architecture_strip(card.dims, dims, *((view.layers_L, view.heads_LH) if view else ()))
     basis = f"FLOPs of a forward pass, with attention over {context} earlier tokens. KV cache: keys and values of all layers, 16 bit."
-    data = {
-        "name": "board",
-        "numbers": numbers(before, after, context),
-        "basis": basis,
-        "kept": shares,
-        "alt": strip.alt,
-        "strip": drawn,
-        "table": table,
-    }
-    _component()(data=data, key="board")
+    return {
+        "draft": replace(draft, targets=Targets(), goal=Goal()).identity(), "sizes": {name: str(size) for name, size in sizes_of(card.dims, draft.targets).items()},
+        "numbers": numbers(card.cost, cached.cost(card.config, draft.targets), context), "basis": basis,
+        "kept": _shares(view.share) if view else None, "alt": strip.alt,
+        "strip": {name: getattr(strip, name) for name in ("layers", "heads", "ffn", "hidden")},
+    }  # fmt: skip
+
+
+def _shares(share: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Name and part of every axis' importance that stays."""
+    return [{"name": name, "part": min(share[axis], 1.0), "said": percent(share[axis])} for axis, name in AXES.items()]
 
 
 def numbers(before: Cost, after: Cost, context: int) -> list[dict[str, str]]:

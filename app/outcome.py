@@ -4,15 +4,13 @@ import streamlit as st
 
 from app import cached, measured_view, state
 from app.advice_view import advice_view
-from app.board import board
+from app.board import board, told
 from app.state import Draft
 from app.subject import Subject, subject_of
 from app.target_form import ways_out
 from app.ui import command_box
 from core.model.card import Card
-from core.model.dims import resized
 from core.plan.sizes import problems
-from core.report.strip import Strip, architecture_strip
 from core.score.store import Scores
 
 
@@ -32,8 +30,7 @@ def outcome(card: Card, scores: Scores | None) -> None:
     known = subject if subject and not subject.complaint else None
     if known is None:
         _unknown(subject)
-    cost = cached.cost(card.config, draft.targets)
-    board(card.cost, cost, draft.data.seq_len, _kept(known) if known else None, _strip(card, draft, known))
+    board(told(card, draft, cached.outlook(known.scores, draft) if known else None))
     if known:
         measured_view.panel(draft, known)
 
@@ -68,14 +65,3 @@ def _unknown(subject: Subject | None) -> None:
     said = "Compute importance" if subject is None else "Choose another criterion"
     if st.button(said, key="to_importance", icon=":material/arrow_forward:"):
         state.go("importance")
-
-
-def _kept(subject: Subject) -> dict[str, float]:
-    """Part of each axis' importance that stays."""
-    return cached.shares(subject.scores, subject.draft)
-
-
-def _strip(card: Card, draft: Draft, subject: Subject | None) -> Strip:
-    """The layers before and after; which of them stay only where that is known."""
-    masks = (subject.masks["layers"], subject.masks["heads"]) if subject else (None, None)
-    return architecture_strip(card.dims, resized(card.dims, draft.targets), *masks)

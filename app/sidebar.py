@@ -6,16 +6,16 @@ import streamlit as st
 
 from app import cached, draft_menu, state
 from app.cached import KnownRun
+from app.cut import cut_line
 from app.scoring import score_run
 from app.state import Draft
 from app.ui import plain
 from core.data.corpus import domain
 from core.errors import UserError
-from core.model.card import Card
 from core.model.embedded import MODEL_NAME
 from core.plan.plan import plan_problems
 from core.plan.sizes import problems
-from core.report.format import count, delta, percent, plural
+from core.report.format import count, percent, plural
 from core.specs import Targets
 
 DONE, READY, BLOCKED, BROKEN = "check_circle", "radio_button_unchecked", "lock", "error"
@@ -90,19 +90,9 @@ def _context() -> None:
         return
     tokens = count(draft.data.calibration_blocks * draft.data.seq_len)
     st.markdown(
-        f":gray[:material/database:] {card.name}  \n:gray[:material/article:] {domain(draft.data.text)}, {tokens} tokens  \n"
-        f":gray[:material/content_cut:] **{cut_said(draft, card)}**{_pinned_said(draft)}"
+        f":gray[:material/database:] {card.name}  \n:gray[:material/article:] {domain(draft.data.text)}, {tokens} tokens{_pinned_said(draft)}"
     )
-
-
-def cut_said(draft: Draft, card: Card) -> str:
-    """What the draft makes of the model: ``135 M → 96 M, −29 %``."""
-    if draft.targets == Targets():
-        return "nothing cut yet"
-    if problems(card.config, draft.targets):
-        return "not possible as set"
-    before, after = card.cost.parameters, cached.cost(card.config, draft.targets).parameters
-    return f"{count(before)} → {count(after)}, {delta(after / before - 1)}"
+    cut_line(draft, card)
 
 
 def _pinned_said(draft: Draft) -> str:
@@ -144,7 +134,7 @@ def steps(draft: Draft, runs: list[KnownRun]) -> list[Step]:
     scores = cached.find_scores(draft)
     cut = draft.targets != Targets()
     wrong = plan_problems(card.config, draft.targets, draft.rank, draft.pins)
-    said = wrong[0] if wrong and not problems(card.config, draft.targets) else cut_said(draft, card)
+    impossible = "not possible as set" if problems(card.config, draft.targets) else wrong[0] if wrong else ""
     return [
         Step("model", "Model & data", DONE, f"{card.name}, {count(card.cost.parameters)}"),
         Step(
@@ -152,7 +142,9 @@ def steps(draft: Draft, runs: list[KnownRun]) -> list[Step]:
             "Importance",
             *((DONE, f"scored on {count(scores.meta['tokens'])} tokens") if scores else (READY, _unscored(draft, runs))),
         ),
-        Step("targets", "Targets", BROKEN if wrong else DONE if cut else READY, said),
+        Step(
+            "targets", "Targets", BROKEN if wrong else DONE if cut else READY, impossible or ("sizes are set" if cut else "nothing cut yet")
+        ),
         Step(
             "distill",
             "Prune & distill",

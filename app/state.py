@@ -4,10 +4,11 @@ The draft (model, text, ranking, targets, pins) lies on disk under the hash of i
 reload, a second tab and a copied link all show the same thing. The session keeps names only, never arrays.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -28,7 +29,23 @@ WIDGET = "w_"
 """Prefix of every bound widget's key."""
 MEMORY = "m_"
 """Prefix of what ``remember`` keeps."""
-STRIP, KNOBS, OUTCOME, GOAL, STATIONS, ADVICE, COMMAND = "strip", "knobs", "outcome", "goal", "stations", "advice", "command"
+SHOWN = "s_shown"
+"""Key of a bound widget -> what it was last told to show."""
+HELD = "h_"
+"""Prefix of what stood in a bound widget before it was set, and when that was."""
+MOST_HELD = 16
+ECHO_SECONDS = 0.5
+"""A person who wants back what stood in a widget before it was set takes longer."""
+STRIP, KNOBS, OUTCOME, GOAL, STATIONS, ADVICE, COMMAND, AHEAD = (
+    "strip",
+    "knobs",
+    "outcome",
+    "goal",
+    "stations",
+    "advice",
+    "command",
+    "ahead_part",
+)
 """Parts that can be drawn anew alone."""
 AFTER_TARGETS = (STRIP, OUTCOME, GOAL, STATIONS)
 """The parts that say what the targets come to, in the order in which they shall follow a slider."""
@@ -57,10 +74,11 @@ class Draft(Spec):
 
 
 class Binding(TypedDict):
-    """The two arguments that tie a widget to the draft."""
+    """The arguments that tie a widget to the draft."""
 
     key: str
     on_change: Callable[[], None]
+    persist_state: Literal["page"]
 
 
 def draft() -> Draft:
@@ -116,11 +134,6 @@ def _begun(old: Draft) -> str:
     """The version of a draft that is about to change: its first, if it has none yet."""
     present = version()
     return present.key if present else history.add(_store(old), None)
-
-
-def update_targets(**changes: int | None) -> None:
-    """Replace some of the targets and keep the others."""
-    update_draft(targets=replace(draft().targets, **changes))
 
 
 def replace_draft(**changes: Any) -> None:
@@ -228,14 +241,39 @@ def bind(name: str, value: Any, change: Callable[[Any], object]) -> Binding:
     Use: ``st.slider("Layers", 1, 30, **bind("layers", 24, set_layers))``.
     """
     key = WIDGET + name
-    # In every run, though it mostly holds this already: a browser that missed an interrupted run would else show, and with the next
-    # click send back, the least that the widget allows.
-    st.session_state[key] = value
+    # Only where it differs: the browser takes what is set as an order, also in place of what was typed since the run began. What a
+    # browser does not hold yet, because it missed an interrupted run, it is told by Streamlit wherever the state persists.
+    if key not in st.session_state or st.session_state[key] != value:
+        _order(key, value)
+    else:
+        st.session_state.pop(HELD + key, None)
+    st.session_state.setdefault(SHOWN, {})[key] = value
 
     def changed() -> None:
-        change(st.session_state[key])
+        if not _is_echo(key):
+            change(st.session_state[key])
 
-    return {"key": key, "on_change": changed}
+    return {"key": key, "on_change": changed, "persist_state": "page"}
+
+
+def _order(key: str, value: Any) -> None:
+    """Set a widget, and note what the browser holds until it hears of it."""
+    if key in st.session_state:
+        now = time.monotonic()
+        st.session_state[HELD + key] = [*st.session_state.get(HELD + key, []), (now, st.session_state[key]), (now, value)][-MOST_HELD:]
+    st.session_state[key] = value
+
+
+def _is_echo(key: str) -> bool:
+    """Whether a widget's value is only what the browser still held when it sent something else, before it heard of an order.
+
+    It is if it was there before the last order, and another widget moved too, or that order was given just now.
+    """
+    value, now = st.session_state[key], time.monotonic()
+    held = [when for when, old in st.session_state.get(HELD + key, []) if old == value]
+    shown = st.session_state.get(SHOWN, {})
+    others = any(other != key and other in st.session_state and st.session_state[other] != shown[other] for other in shown)
+    return bool(held) and (others or now - held[-1] < ECHO_SECONDS)
 
 
 def remember(name: str, value: Any) -> None:

@@ -6,11 +6,11 @@ from dataclasses import replace
 import streamlit as st
 
 from app import state
-from app.state import bind, update_targets
+from app.state import bind
 from core.model.card import Card
 from core.model.dims import Dims, resized
 from core.plan.presets import ffn_choices
-from core.plan.sizes import head_choices, hidden_choices, nearest_sizes
+from core.plan.sizes import NAMES, head_choices, hidden_choices, nearest_sizes
 from core.specs import RankSpec, Targets
 
 HIDDEN_STEP = 8
@@ -20,27 +20,62 @@ HIDDEN_STEP = 8
 @st.fragment(key=state.KNOBS)
 def sliders(card: Card) -> None:
     """Draw one slider an axis."""
-    draft = state.draft()
-    own, now = card.dims, resized(card.dims, draft.targets)
-    fast = not state.recall("any_size", False)
-    st.slider(
-        f"Layers (model: {own.layers})",
-        1,
-        own.layers,
-        **bind("layers", min(now.layers, own.layers), _setter("num_hidden_layers", own.layers)),
-    ) if own.layers > 1 else None
-    _head_sliders(own, now)
-    _choices(
-        f"FFN neurons a layer (model: {own.ffn})",
-        "ffn",
-        ffn_choices(own) if fast else list(range(1, own.ffn + 1)),
-        now.ffn,
-        _setter("intermediate_size", own.ffn),
-    )
-    _choices(f"Hidden size (model: {own.hidden})", "hidden", _hidden(card, now, fast), now.hidden, _setter("hidden_size", own.hidden))
+    draft, own = state.draft(), card.dims
+    labels = {
+        "layers": f"Layers (model: {own.layers})", "heads": f"Attention heads (model: {own.heads})",
+        "kv_heads": f"Key-value heads (model: {own.kv_heads})", "group": f"Query heads a group (model: {own.group})",
+        "ffn": f"FFN neurons a layer (model: {own.ffn})", "hidden": f"Hidden size (model: {own.hidden})",
+    }  # fmt: skip
+    now = sizes_of(own, draft.targets)
+    for name, choices in offered(card, draft.targets).items():
+        if name == "layers" and len(choices) > 1:
+            st.slider(labels[name], 1, own.layers, **bind(name, min(now[name], own.layers), _mover(own, name)))
+        elif len(choices) > 1:
+            st.select_slider(labels[name], choices, **bind(name, now[name], _mover(own, name)))
+        else:
+            st.caption(f"{labels[name]}: nothing to cut.")
     st.toggle("Any size that can be loaded", help="Off: only multiples of 64 neurons and of 8 channels, which run fastest.",
-              **bind("any_size", not fast, lambda value: state.remember("any_size", value)))  # fmt: skip
+              **bind("any_size", state.recall("any_size", False), lambda value: state.remember("any_size", value)))  # fmt: skip
     _rounds(draft.rank)
+
+
+def offered(card: Card, targets: Targets) -> dict[str, list[int]]:
+    """Slider -> the sizes that it offers; the present one is always among them, even where it cannot stay."""
+    own, fast, now = card.dims, not state.recall("any_size", False), sizes_of(card.dims, targets)
+    heads = {"heads": own.heads} if own.group == 1 else {"kv_heads": own.kv_heads, "group": own.group}
+    choices = {name: list(range(1, most + 1)) for name, most in ({"layers": own.layers} | heads).items()}
+    choices["ffn"] = ffn_choices(own) if fast else list(range(1, own.ffn + 1))
+    choices["hidden"] = _hidden(card, resized(own, targets), fast)
+    return {name: sorted({*sizes, now[name]}) for name, sizes in choices.items()}
+
+
+def sizes_of(own: Dims, targets: Targets) -> dict[str, int]:
+    """Slider -> where it stands; one for all heads where each has its own keys, else two."""
+    now = resized(own, targets)
+    group = min(max(now.heads // now.kv_heads, 1), own.group)
+    heads = {"heads": now.heads} if own.group == 1 else {"kv_heads": now.kv_heads, "group": group}
+    return {"layers": now.layers, **heads, "ffn": now.ffn, "hidden": now.hidden}
+
+
+def moved(own: Dims, targets: Targets, name: str, size: int) -> Targets:
+    """The targets after a slider's move; the model's own size is no target."""
+    sizes = sizes_of(own, targets) | {name: size}
+    kv_heads = sizes.get("kv_heads", sizes.get("heads", 0))
+    wanted = {
+        "layers": {"num_hidden_layers": sizes["layers"]}, "ffn": {"intermediate_size": sizes["ffn"]}, "hidden": {"hidden_size": sizes["hidden"]},
+    }.get(name, {"num_attention_heads": kv_heads * sizes.get("group", 1), "num_key_value_heads": kv_heads})  # fmt: skip
+    changes = {key: None if value == getattr(own, NAMES[key]) else value for key, value in wanted.items()}
+    return replace(targets, **changes)
+
+
+def _mover(own: Dims, name: str) -> Callable[[int], None]:
+    """What a slider's move does. What hidden sizes there are depends on the heads, so after those the sliders follow too."""
+
+    def move(size: int) -> None:
+        state.update_draft(targets=moved(own, state.draft().targets, name, size))
+        state.redraw(*(() if name in ("layers", "ffn", "hidden") else (state.KNOBS,)))
+
+    return move
 
 
 def _rounds(rank: RankSpec) -> None:
@@ -54,62 +89,9 @@ def _rounds(rank: RankSpec) -> None:
         st.caption("What stays is shown as one round would choose it; the run will choose anew after every round.")
 
 
-def _head_sliders(own: Dims, now: Dims) -> None:
-    """Key-value heads, and query heads in each of their groups; one slider if every head has its own."""
-    if own.group == 1:
-        _choices(
-            f"Attention heads (model: {own.heads})",
-            "heads",
-            list(range(1, own.heads + 1)),
-            now.heads,
-            lambda heads: _set_heads(own, heads, 1),
-        )
-        return
-    group = min(max(now.heads // now.kv_heads, 1), own.group)
-    _choices(
-        f"Key-value heads (model: {own.kv_heads})",
-        "kv_heads",
-        list(range(1, own.kv_heads + 1)),
-        now.kv_heads,
-        lambda kv: _set_heads(own, kv, group),
-    )
-    _choices(
-        f"Query heads a group (model: {own.group})", "group", list(range(1, own.group + 1)), group,
-        lambda size: _set_heads(own, now.kv_heads, size),
-    )  # fmt: skip
-
-
-def _choices(label: str, name: str, sizes: list[int], value: int, change: Callable[[int], object]) -> None:
-    """A slider over sizes; the present value is always among them, even where it cannot stay."""
-    sizes = sorted({*sizes, value})
-    if len(sizes) > 1:
-        st.select_slider(label, sizes, **bind(name, value, change))
-    else:
-        st.caption(f"{label}: nothing to cut.")
-
-
 def _hidden(card: Card, now: Dims, fast: bool) -> list[int]:
     sizes = hidden_choices(card.config, now.heads)
     return [size for size in sizes if size % HIDDEN_STEP == 0 or size == card.dims.hidden] or sizes if fast else sizes
-
-
-def _setter(key: str, own: int) -> Callable[[int], object]:
-    """Set a target; the model's own value is no target."""
-
-    def moved(value: int) -> None:
-        update_targets(**{key: None if value == own else value})
-        state.redraw()
-
-    return moved
-
-
-def _set_heads(own: Dims, kv_heads: int, group: int) -> None:
-    """Set both; what hidden sizes there are depends on them, so the sliders follow too."""
-    heads = kv_heads * group
-    update_targets(
-        num_attention_heads=None if heads == own.heads else heads, num_key_value_heads=None if kv_heads == own.kv_heads else kv_heads
-    )
-    state.redraw(state.KNOBS)
 
 
 def ways_out(card: Card, targets: Targets) -> list[tuple[str, Targets]]:

@@ -39,9 +39,11 @@ DRAWN = "[...document.querySelectorAll('.coppice-chart')].every((chart) => chart
 SAID = """() => [
   document.querySelector('.coppice-board dl').textContent,
   document.querySelector('.coppice-strip').ariaLabel + document.querySelector('.coppice-strip .after').getAttribute('d'),
-  [...document.querySelectorAll('[data-testid=stSidebar] [data-testid=stMarkdown]')].find((one) => /→|nothing cut/.test(one.textContent)).textContent,
+  document.querySelector('.coppice-cut').textContent,
 ]"""
 """What must follow a slider: the board's numbers, the picture of the layers, and the strip beside the page (``innerText`` would lay it out at each look)."""
+TOLD = "document.querySelector('.coppice-board').dataset.ahead === 'false'"
+"""Whether the board shows what the server answered, and not only what it had answered beforehand."""
 FOLLOWED = f"(old) => ({SAID})().every((said, i) => said !== old[i])"
 
 Times = dict[str, list[float]]
@@ -173,11 +175,18 @@ def _slide(page: Page, address: str, draft: Draft, repeats: int) -> Times:
     expect(knob).to_be_visible()
     page.wait_for_timeout(5000)
 
-    def answer(act: Callable[[], object]) -> float:
+    def answer(act: Callable[[], object]) -> tuple[float, float]:
+        began = time.perf_counter()
         took = _timed(page, act, FOLLOWED, page.evaluate(SAID))
+        painted = page.evaluate(SAID)
+        page.wait_for_function(TOLD, polling=5, timeout=WAIT_MS)
+        told = 1000 * (time.perf_counter() - began)
         page.wait_for_timeout(700)
-        return took
+        if page.evaluate(SAID) != painted:
+            raise RuntimeError(f"What was shown at once was not the answer: {painted}, then {page.evaluate(SAID)}.")
+        return took, told
 
     answer(lambda: knob.press("ArrowLeft"))
     slider = [answer(lambda: knob.press("ArrowLeft")) for _ in range(repeats)]
-    return {"slider": slider, "undo": [answer(lambda: page.keyboard.press("Control+z")) for _ in range(repeats)]}
+    undo = [answer(lambda: page.keyboard.press("Control+z"))[0] for _ in range(repeats)]
+    return {"slider": [took for took, _ in slider], "slider, told by the server": [told for _, told in slider], "undo": undo}

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import cached, state
+from app.ahead import ahead
 from app.goal_form import goal_form
 from app.outcome import advice, command, outcome
 from app.target_form import sliders
@@ -34,3 +35,4 @@ with results:
     if st.button("Go on to prune and distill", key="to_distill", type="primary", icon=":material/arrow_forward:"):
         state.go("distill")
     command()
+    ahead(card, cached.find_scores(draft))

@@ -7,7 +7,8 @@ import numpy as np
 from app.cached.cards import card
 from app.cached.importance import Remembered, read_only
 from app.state import Draft
-from core.plan.plan import Plan, keep_masks, kept_share, make_plan
+from core.plan.outlook import Outlook
+from core.plan.plan import Plan, keep_masks, make_plan
 from core.score.store import Scores
 from core.specs import Pins, RankSpec, Targets
 
@@ -40,15 +41,11 @@ def _masks(known: Remembered, model: str, targets: Targets, rank: RankSpec, pins
     return {axis: read_only(mask) for axis, mask in keep_masks(_plan(known, model, targets, rank, pins)).items()}
 
 
-def shares(scores: Scores, draft: Draft) -> dict[str, float]:
-    """Part of the importance that the draft keeps, by axis.
-
-    Raises:
-        UserError: targets or pins are not possible.
-    """
-    return _shares(Remembered(scores.key, scores), draft.model, draft.targets, draft.rank, draft.pins)
+def outlook(scores: Scores, draft: Draft) -> Outlook:
+    """What every cut under the draft's ranking and pins would keep."""
+    return _outlook(Remembered(scores.key, scores), draft.rank, draft.pins)
 
 
-@lru_cache(maxsize=64)
-def _shares(known: Remembered, model: str, targets: Targets, rank: RankSpec, pins: Pins) -> dict[str, float]:
-    return kept_share(_plan(known, model, targets, rank, pins), known)
+@lru_cache(maxsize=4)
+def _outlook(known: Remembered, rank: RankSpec, pins: Pins) -> Outlook:
+    return Outlook(known, rank, pins)

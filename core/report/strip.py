@@ -22,8 +22,13 @@ class Strip:
     """The same of channels."""
     alt: str
     """What it shows and what follows from it, for a screen reader."""
-    table: pd.DataFrame
-    """A row a layer."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row a layer."""
+        kept = [", ".join(str(head) for head, mark in enumerate(row) if mark == "1") for row in self.heads]
+        ffn = [self.ffn[0] if stays else 0 for stays in self.layers]
+        return pd.DataFrame({"layer": range(len(self.layers)), "kept": self.layers, "FFN neurons": ffn, "heads kept": kept})
 
 
 def architecture_strip(before: Dims, after: Dims, kept_L: np.ndarray | None = None, heads_LH: np.ndarray | None = None) -> Strip:
@@ -41,7 +46,7 @@ def architecture_strip(before: Dims, after: Dims, kept_L: np.ndarray | None = No
     return Strip(
         layers=kept_L.tolist(), heads=["".join(map(str, row)) for row in heads_LH.astype(int)], ffn=(after.ffn, before.ffn),
         hidden=(after.hidden, before.hidden),
-        alt=_said(before, after, kept_L), table=_table(before, after, kept_L, heads_LH),
+        alt=_said(before, after, kept_L),
     )  # fmt: skip
 
 
@@ -50,11 +55,4 @@ def _said(before: Dims, after: Dims, kept_L: np.ndarray) -> str:
     return (
         f"{after.layers} of {before.layers} layers stay (removed: {gone}), each with {after.ffn} of {before.ffn} neurons and "
         f"{after.heads} of {before.heads} heads, at hidden size {after.hidden} of {before.hidden}."
-    )
-
-
-def _table(before: Dims, after: Dims, kept_L: np.ndarray, heads_LH: np.ndarray) -> pd.DataFrame:
-    heads = [", ".join(map(str, np.flatnonzero(row))) for row in heads_LH]
-    return pd.DataFrame(
-        {"layer": np.arange(before.layers), "kept": kept_L, "FFN neurons": np.where(kept_L, after.ffn, 0), "heads kept": heads}
     )

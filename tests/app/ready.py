@@ -93,22 +93,22 @@ def said(at: AppTest) -> str:
 
 def charts(at: AppTest) -> list[str]:
     """Alternative text of every chart on the page."""
-    return [data["alt"] for data in _charts(at).values()]
+    return [data["alt"] for data in components(at).values() if "alt" in data]
 
 
 def figure(at: AppTest, name: str | None = None) -> Any:
     """The Plotly figure of a chart: the first of the page, or that of a name."""
-    found = _charts(at)
-    return found[next(iter(found)) if name is None else name]["figure"]
+    found = components(at)
+    return found[next(one for one in found if "figure" in found[one]) if name is None else name]["figure"]
 
 
 def board(at: AppTest) -> dict[str, Any]:
     """What the targets page's board is given to draw."""
-    return _charts(at)["board"]
+    return components(at)["board"]
 
 
-def _charts(at: AppTest) -> dict[str, dict[str, Any]]:
-    """What the component is given, by the chart's name."""
+def components(at: AppTest) -> dict[str, dict[str, Any]]:
+    """What each component of ours is given, by its name."""
     return {data["name"]: data for chart in at.get("bidi_component") for data in [json.loads(chart.proto.json)]}  # type: ignore[attr-defined]
 
 

@@ -11,7 +11,7 @@ from app import charts
 from app.charts import Area
 from app.state import Draft
 from core.report.importance_figures import head_map
-from tests.app.ready import make_model, make_scores, open_page
+from tests.app.ready import components, make_model, make_scores, open_page
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_without_static_files_streamlit_s_own_chart_stands_in_and_can_be_boxed(t
     draft = Draft(model=str(make_model(tmp_path / "small")))
     make_scores(Path(draft.model), draft)
     at = open_page("importance", draft, view="Heads")
-    assert not at.get("bidi_component")
+    assert not any("figure" in data for data in components(at).values())
     chart = at.get("plotly_chart")[0].proto  # type: ignore[attr-defined]
     config = json.loads(chart.config)
     assert (config["showSendToCloud"], config["plotlyServerURL"]) == (False, ""), "no button sends a chart's data to somebody's server"

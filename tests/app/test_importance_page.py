@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from streamlit.proto.WidgetStates_pb2 import WidgetStates
 
 from app import cached
 from app.cached import card
@@ -376,3 +377,18 @@ def values(numbers: Any) -> list[int]:
     if isinstance(numbers, dict):
         return np.frombuffer(base64.b64decode(numbers["bdata"]), numbers["dtype"]).tolist()
     return list(numbers)
+
+
+def test_a_field_that_the_browser_sends_as_it_was_before_it_was_set_changes_nothing(draft: Draft) -> None:
+    """The browser sends all fields with each, also those that it has not yet heard of."""
+    at = open_page("importance", draft, view="Neurons")
+    before = {state.id: state for state in at._tree.get_widget_states().widgets}
+    text, number = (at.text_input(key="w_chosen_neurons").id, at.number_input(key="w_neuron_unit").id)
+    for unit in (1, 2, 3):
+        states = WidgetStates(widgets=before.values())
+        next(state for state in states.widgets if state.id == number).double_value = unit
+        if unit == 3:  # by now it has heard of the first
+            next(state for state in states.widgets if state.id == text).string_value = "0.1"
+        at._run(widget_state=states)
+    assert at.text_input(key="w_chosen_neurons").value == "0.3"
+    assert at.number_input(key="w_neuron_unit").value == 3

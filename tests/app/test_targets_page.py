@@ -12,7 +12,7 @@ from core.model.cost import cost_of
 from core.model.dims import dims_of, resized
 from core.report.format import count
 from core.specs import Goal, RankSpec, Targets
-from tests.app.ready import CONFIG, board, charts, draft_in, make_model, make_scores, open_page, rerun, said
+from tests.app.ready import CONFIG, board, charts, components, draft_in, make_model, make_scores, open_page, rerun, said
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def test_all_that_says_what_the_targets_come_to_follows_a_knob(draft: Draft) -> 
     rerun(at)
     after = count(cost_of(CONFIG, resized(dims_of(CONFIG), Targets(num_hidden_layers=3))).parameters)
     told = said(at)
-    assert f"→ {after}" in next(text.value for text in at.sidebar.markdown if "→" in text.value)
-    assert f"→ {after}" in next(text.value for text in at.sidebar.caption if "→" in text.value)
+    assert f"→ {after}" in components(at)["cut"]["said"]
+    assert "sizes are set" in [text.value for text in at.sidebar.caption]
     assert "ready to start" in [text.value for text in at.sidebar.caption]
     assert "3 of 5 layers stay" in board(at)["alt"]
     assert f"Parameters: {after}" in told

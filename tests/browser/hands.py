@@ -30,7 +30,7 @@ FOCUS = """() => {
 
 def open_page(page: Page, address: str, name: str, draft: Draft) -> None:
     """Open a page under a draft and wait until the server has drawn it."""
-    page.goto(f"{address}/{name}?draft={store_draft(draft)}")
+    page.goto(f"{address}/{name}{'&' if '?' in name else '?'}draft={store_draft(draft)}")
     expect(page.get_by_test_id("stHeading").first).to_be_visible()
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from app.state import Draft
 from core.runs import control
-from tests.browser.hands import draft_of, focused, open_page, press, reach, read_offline, saved, settled
+from tests.app.ready import make_model, make_scores
+from tests.browser.hands import draft_of, focused, open_page, press, reach, read_offline, saved, settled, still
 from tests.whole.conftest import World, world  # noqa: F401  (a fixture)
 from tests.whole.test_runs import finish
 
@@ -78,3 +80,19 @@ def test_from_a_slider_to_the_saved_report_by_keyboard(page: Page, browser: Brow
     reach(page, page.get_by_role("button", name="Download the report"))
     read_offline(browser, saved(page, lambda: page.keyboard.press("Enter"), tmp_path))
     assert page.get_by_test_id("stException").count() == 0
+
+
+def test_keys_that_are_pressed_faster_than_the_page_follows_are_all_counted(page: Page, address: str, tmp_path: Path) -> None:
+    draft = Draft(model=str(make_model(tmp_path / "small")))
+    make_scores(Path(draft.model), draft)
+    open_page(page, address, "importance?view=Neurons", draft)
+    field = page.get_by_label("Neuron", exact=True)
+    field.click()
+    still(page)
+    for _ in range(10):
+        page.keyboard.press("ArrowUp")
+        page.wait_for_timeout(20)
+    still(page)
+    expect(page.get_by_role("textbox", name="Selected neurons")).to_have_value("0.10")
+    page.wait_for_timeout(1000)
+    expect(field).to_have_value("10")
