@@ -26,6 +26,8 @@ FLAGS = {
     "repair.ridge": "repair-ridge",
     "repair.steps": "repair-steps",
     "repair.learning_rate": "repair-learning-rate",
+    "repair.passes": "repair-passes",
+    "repair.scale_rate": "repair-scale-rate",
     "repair.batch_size": "repair-batch-size",
     "search.blocks": "search-blocks",
     "search.seed": "search-seed",
