@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from core.distill.cache import STORED
 from core.distill.trainer import distill
 from core.evaluate.preview import Previewer
 from core.evaluate.store import tokens_hash
@@ -27,7 +28,7 @@ def same_for_all(spec: DistillSpec, steps: int) -> DistillSpec:
     From predictions alone: what is advised differs with the depth that went, and candidates must learn alike to be compared. The
     teacher is asked once for each block: all candidates begin with the same ones, and read what it said to the first.
     """
-    cache = CACHED if spec.teacher_cache == "off" else spec.teacher_cache
+    cache = spec.teacher_cache if spec.teacher_cache in STORED else CACHED
     return dataclasses.replace(spec, steps=steps, intermediate=(), teacher_cache=cache)
 
 
