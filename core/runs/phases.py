@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from core.progress import Progress
-from core.runs.findings import (
-    update_results,
-)  # fmt: skip
+from core.runs.findings import update_results
 from core.runs.folder import Run
 
 Step = Callable[[Run, Progress], None]
