@@ -76,7 +76,7 @@ class RepairSpec(Spec):
     learning_rate: float = 5e-4
     """Peak rate of ``thorough``."""
     passes: int = 3
-    """How often ``scaled`` and ``thorough`` learn scales from all blocks."""
+    """How often ``scaled`` and ``thorough`` go over the blocks to learn scales; 0 leaves scales out."""
     scale_rate: float = 5e-3
     """Peak rate of the scales."""
     batch_size: int = 4
@@ -85,19 +85,13 @@ class RepairSpec(Spec):
     @property
     def scales(self) -> bool:
         """Whether scales are learnt at the end."""
-        return self.method in ("scaled", "thorough")
+        return self.method in ("scaled", "thorough") and self.passes > 0
 
     def own_problems(self) -> list[tuple[str, str]]:
         found = one_of(REPAIRS, method=self.method)
-        return found + positive(
-            blocks=self.blocks,
-            ridge=self.ridge,
-            steps=self.steps,
-            learning_rate=self.learning_rate,
-            passes=self.passes,
-            scale_rate=self.scale_rate,
-            batch_size=self.batch_size,
-        )
+        found += [("passes", f"must be 0 or more, got {self.passes}.")] if self.passes < 0 else []
+        sizes = {"blocks": self.blocks, "steps": self.steps, "batch_size": self.batch_size}
+        return found + positive(ridge=self.ridge, learning_rate=self.learning_rate, scale_rate=self.scale_rate, **sizes)
 
 
 def stage_targets(stage: str) -> Targets:

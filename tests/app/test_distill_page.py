@@ -382,7 +382,8 @@ def test_a_family_goes_down_to_the_draft_member_by_member(monkeypatch: pytest.Mo
     assert not at.exception
 
 
-def test_a_running_run_that_slows_down_is_warned_of() -> None:
+def test_a_running_run_that_slows_down_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "FRESH_SECONDS", 0.0)
     with held(make_run("running", steps=40)) as run:
         assert not page(run=run.id).warning
         slow = [step_event(time.time(), step) | {"tokens_per_second": 30.0} for step in range(41, 52)]

@@ -81,6 +81,14 @@ def test_scales_that_help_nothing_change_nothing() -> None:
     assert learn_scales(closed, teacher, BLOCKS[:1], SPEC) == 0.0, "one block leaves none to choose by"
 
 
+def test_thorough_ends_with_scales_unless_there_are_no_passes() -> None:
+    teacher = tiny_model()
+    plan = plan_for(teacher, AXES["neurons"])
+    for passes in (1, 0):
+        _, done = repair_model(teacher, plan, BLOCKS, RepairSpec(method="thorough", steps=1, passes=passes))
+        assert [place["place"] for place in done["places"]].count("scales") == passes
+
+
 def test_a_scaled_checkpoint_is_the_scaled_model(tmp_path: Path) -> None:
     source = save_tiny(tmp_path / "source")
     teacher = load_model(source)
