@@ -89,8 +89,8 @@ function tabulate(board) {
   board.querySelector("details").lastChild.replaceChildren(row(["layer", "kept", "FFN neurons", "heads kept"], "th"), ...rows);
 }
 
-function show(board, said, ahead) {
-  board.dataset.ahead = ahead; // whether the server has yet to say so
+function show(board, said) {
+  board.dataset.ahead = Object.keys(said.sizes).some((axis) => said.sizes[axis] !== board.told.sizes[axis]); // whether the server has yet to say so
   const svg = board.querySelector("svg"), fold = board.querySelector("details");
   board.said = said;
   const kept = said.kept ? [make("p", "Importance that stays", "title"), shares(said.kept)] : [];
@@ -103,8 +103,9 @@ function show(board, said, ahead) {
 
 export default function ({ data, parentElement }) {
   const board = parentElement.querySelector(".coppice-board"), svg = board.querySelector("svg"), tip = board.querySelector(".tip");
-  board.show = (said) => show(board, said, true);
-  show(board, data, false);
+  board.told = data;
+  board.show = (said) => show(board, said);
+  show(board, data);
   board.querySelector("details").ontoggle = () => tabulate(board);
   svg.onmousemove = (event) => point(board, svg, tip, event);
   svg.onmouseleave = () => (tip.hidden = true);

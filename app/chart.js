@@ -56,7 +56,7 @@ export default function (component) {
       const wanted = JSON.stringify([data.figure.data, { ...layout, selectionrevision: 0 }]);
       if (!chart.data) chart.textContent = "";
       // Most ticks of a live page change one chart of several, and drawing one anew takes the browser some 50 ms.
-      if (!chart.data || wanted !== chart.drawn) await Plotly.react(chart, data.figure.data, layout, data.config);
+      if (!chart.data || wanted !== chart.drawn) await (chart.drawing = Plotly.react(chart, data.figure.data, layout, data.config));
       chart.drawn = wanted;
       if (data.selectable && !chart.listens) listen(chart, Plotly);
       chart.listens = data.selectable;
@@ -66,6 +66,7 @@ export default function (component) {
   );
   return () => {
     mounted = false;
-    if (window.Plotly) window.Plotly.purge(chart);
+    // Not before it is drawn: Plotly ends a drawing by hovering again, over a chart that must still be there.
+    Promise.resolve(chart.drawing).then(() => window.Plotly?.purge(chart));
   };
 }

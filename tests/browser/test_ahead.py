@@ -18,6 +18,15 @@ LISTEN = """() => {
   new MutationObserver(look).observe(board, { attributeFilter: ["data-ahead"] });
 }"""
 
+AWAY_AND_BACK = """() => {
+  const board = document.querySelector(".coppice-board"), { told } = board;
+  board.show({ ...told, sizes: { ...told.sizes, layers: "-" } });
+  const away = board.dataset.ahead;
+  board.show(told);
+  return [away, board.dataset.ahead];
+}"""
+"""An undo moves the slider last: the board shows another place for a moment, and then again what the server has said."""
+
 
 @pytest.fixture
 def draft(tmp_path: Path) -> Draft:
@@ -43,6 +52,7 @@ def test_what_is_shown_at_once_is_what_the_server_answers(page: Page, address: s
     assert (first, then) == ("true", "false")
     assert at_once == told
     assert "−" in told[0]
+    assert page.evaluate(AWAY_AND_BACK) == ["true", "false"]
 
 
 def test_an_answer_that_arrives_late_does_not_set_the_numbers_back(page: Page, address: str, draft: Draft) -> None:

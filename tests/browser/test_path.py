@@ -97,6 +97,27 @@ def test_the_criteria_are_compared_axis_by_axis(page: Page, address: str, world:
     assert page.get_by_test_id("stException").count() == 0
 
 
+SLOWLY = """() => {
+    const { react, purge } = window.Plotly, told = (window.told = []);
+    window.Plotly.react = async (...given) => { await react(...given); await new Promise((done) => setTimeout(done, 2000)); told.push("drawn"); };
+    window.Plotly.purge = (chart) => { told.push("purged"); purge(chart); };
+}"""
+"""Plotly, whose drawings take two seconds longer, and which tells when one is finished and when one is thrown away."""
+
+
+def test_a_chart_that_goes_while_it_is_drawn_is_let_finish(page: Page, address: str, world: World) -> None:  # noqa: F811
+    open_page(page, address, "", draft_of(world))
+    expect(page.locator(".js-plotly-plot")).to_have_count(1)
+    page.get_by_role("link", name="Runs").first.click()
+    expect(page.locator(".js-plotly-plot")).to_have_count(0)
+    page.evaluate(SLOWLY)
+    page.get_by_role("link", name="Model & data").first.click()
+    expect(page.locator(".js-plotly-plot")).to_have_count(1)
+    page.get_by_role("link", name="Runs").first.click()
+    page.wait_for_function("window.told.includes('purged')")
+    assert page.evaluate("window.told") == ["drawn", "purged"]
+
+
 def test_every_page_is_drawn_without_a_model_or_a_run(page: Page, address: str) -> None:
     for name in ("", "importance", "targets", "distill", "compare"):
         page.goto(f"{address}/{name}")
