@@ -14,7 +14,7 @@ from core.specs import Pins, RankSpec
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What one cut keeps; see ``core.plan.plan.keep_masks`` and ``kept_share``."""
+    """What one cut keeps; see ``core.plan.plan.keep_masks``."""
 
     layers_L: np.ndarray
     heads_LH: np.ndarray

@@ -19,7 +19,6 @@ from core.model.dims import Config, Dims, dims_of, resized
 from core.plan import pins as pinning
 from core.plan.pins import pin_maps, steered
 from core.plan.sizes import problems
-from core.score.criteria.registry import AXES
 from core.specs import NO_PINS, Pins, RankSpec, Targets
 
 
@@ -198,11 +197,3 @@ def keep_masks(plan: Plan) -> dict[str, np.ndarray]:
     for name in ("heads", "neurons"):
         masks[name][plan.layers[:, None], getattr(plan, name)] = True
     return masks
-
-
-def kept_share(plan: Plan, scores: Importance) -> dict[str, float]:
-    """Part of the summed importance that the plan keeps, by axis, in [0, 1]."""
-    masks, removed = keep_masks(plan), plan.source.layers - len(plan.layers)
-    bare = dataclasses.replace(plan.rank, protect_first=0, protect_last=0)
-    totals = {axis: np.clip(scores.importance(axis, bare, removed), 0, None) for axis in AXES}
-    return {axis: float(values[masks[axis]].sum() / values.sum()) if values.sum() else 1.0 for axis, values in totals.items()}

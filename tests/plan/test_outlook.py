@@ -7,10 +7,11 @@ import pytest
 
 from core.model.dims import dims_of, resized
 from core.plan.outlook import Outlook
-from core.plan.plan import keep_masks, kept_share, make_plan, plan_problems
+from core.plan.plan import keep_masks, make_plan, plan_problems
 from core.score.criteria import criteria_of
 from core.score.store import Scores
 from core.specs import NO_PINS, Pins, RankSpec, Targets
+from tests.plan.kept import kept_share
 from tests.plan.test_plan import CONFIG, EVERYTHING
 from tests.synthetic_scores import synthetic_scores
 

@@ -8,11 +8,12 @@ import pytest
 
 from core.errors import UserError
 from core.model.dims import dims_of, resized
-from core.plan.plan import Plan, keep_masks, kept_share, make_plan, partners_of, top
+from core.plan.plan import Plan, keep_masks, make_plan, partners_of, top
 from core.plan.sizes import problems
 from core.score.criteria import criteria_of
 from core.score.store import Scores
 from core.specs import RankSpec, ScoreSpec, Targets
+from tests.plan.kept import kept_share
 from tests.synthetic_scores import synthetic_scores
 from tests.tiny import tiny_config
 
