@@ -51,7 +51,7 @@ class Settings:
     """How much of everything."""
 
     seq_len: int = 512
-    calibration_blocks: int = 64
+    calibration_blocks: int = 128
     """What everybody calibrates on; as many as a repair fits on by default."""
     heldout_blocks: int = 6
     """Of the text that nobody calibrates on."""

@@ -67,7 +67,7 @@ class RepairSpec(Spec):
 
     method: str = "closed"
     """``none`` leaves surviving weights as they are, ``closed`` fits them by least squares layer by layer, ``scaled`` then learns a scale for every unit from the uncut model's predictions, ``thorough`` lets every layer learn a little before that."""
-    blocks: int = 64
+    blocks: int = 128
     """Blocks that are fitted on: the calibration blocks, then as many of the training blocks as it takes. Few tokens are the limit of a fit."""
     ridge: float | None = None
     """Pull towards the original weights, as a share of the inputs' mean square; None chooses it on calibration blocks that are not fitted."""
@@ -75,9 +75,9 @@ class RepairSpec(Spec):
     """Optimiser steps a layer of ``thorough``."""
     learning_rate: float = 5e-4
     """Peak rate of ``thorough``."""
-    passes: int = 3
+    passes: int = 2
     """How often ``scaled`` and ``thorough`` go over the blocks to learn scales; 0 leaves scales out."""
-    scale_rate: float = 5e-3
+    scale_rate: float = 1e-2
     """Peak rate of the scales."""
     batch_size: int = 4
     """Blocks a forward pass, and a step of ``thorough``."""

@@ -11,8 +11,7 @@ from core.model.families import FAMILIES
 from core.model.head import head_weight, hidden_states
 from core.progress import Silent, Stopped
 from core.prune.repair.repair import repair_checkpoint, repair_model
-from core.prune.repair.scales import Comparison, Scales, fold, learn_scales
-from core.prune.repair.sequence import parts
+from core.prune.repair.scales import Comparison, Scales, fold, learn_scales, parts
 from core.specs import RepairSpec
 from tests.prune.test_prune import AXES, logits, plan_for
 from tests.prune.test_repair import BLOCKS, MANY, cut_model, state
@@ -20,7 +19,7 @@ from tests.tiny import save_tiny, tiny_model
 
 pytestmark = pytest.mark.usefixtures("workspace")
 
-SPEC = RepairSpec(method="scaled", passes=2, scale_rate=2e-2)
+SPEC = RepairSpec(method="scaled", passes=2, scale_rate=2e-3)
 
 
 def divergence(uncut: torch.nn.Module, cut: torch.nn.Module, blocks: list[int]) -> float:
@@ -65,10 +64,27 @@ def test_scales_bring_predictions_nearer_by_what_is_told() -> None:
     closed, _ = repair_model(teacher, plan, MANY, RepairSpec())
     (first, done), (second, _) = (repair_model(teacher, plan, MANY, SPEC) for _ in range(2))
     told = next(place["gain"] for place in done["places"] if place["place"] == "scales")
-    held = [block for block, _ in parts(*MANY.shape)[1]]
+    held = parts(len(MANY))[1]
     assert 0 < told == pytest.approx(1 - divergence(teacher, first, held) / divergence(teacher, closed, held), abs=1e-4)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert {name: weight.shape for name, weight in state(first).items()} == {name: weight.shape for name, weight in state(closed).items()}
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+@pytest.mark.parametrize("axis", ["neurons", "channels", "kv groups"])
+def test_as_they_are_by_default_scales_mend_a_cut_that_nothing_was_fitted_to(kind: str, axis: str) -> None:
+    teacher = tiny_model(kind)
+    student = cut_model(teacher, plan_for(teacher, AXES[axis]))
+    before = divergence(teacher, student, parts(len(MANY))[1])
+    told = learn_scales(student, teacher, MANY, RepairSpec())
+    assert 0.2 < told == pytest.approx(1 - divergence(teacher, student, parts(len(MANY))[1]) / before, abs=1e-4)
+
+
+@pytest.mark.parametrize("blocks", [2, 3, 15, 16, 17, 64])
+def test_no_block_is_learnt_from_and_chosen_by(blocks: int) -> None:
+    learnt, held = parts(blocks)
+    assert sorted(learnt + held) == list(range(blocks))
+    assert 0 < len(held) <= max(1, blocks // 16)
 
 
 def test_scales_that_help_nothing_change_nothing() -> None:

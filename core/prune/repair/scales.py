@@ -19,10 +19,11 @@ from transformers import PreTrainedModel
 
 from core.model.head import head_weight, hidden_states, logits_in_chunks
 from core.prune.repair.local import falling_rate
-from core.prune.repair.sequence import parts
 from core.score.sites import sites_of
 from core.specs import RepairSpec
 
+HELD_BACK = 16
+"""One block in so many is not learnt from but chosen by. Fits hold back more: they choose at every place, this once a pass."""
 LEAST = 0.05
 """No scale is smaller: it would silence a unit, and turn it round beyond 0."""
 
@@ -68,8 +69,8 @@ def learn_scales(
 ) -> float:
     """Learn a scale for every unit of the cut model and fold it in, in place.
 
-    One step of AdamW a block, ``spec.passes`` times over the blocks but every fourth, which are held back: the scales of the pass
-    after which those diverge least are taken.
+    One step of AdamW a block, ``spec.passes`` times over the blocks but those held back: the scales of the pass after which these
+    diverge least are taken.
 
     Args:
         student: the cut model; ``uncut`` may be wider, its vocabulary is the same.
@@ -82,7 +83,7 @@ def learn_scales(
     if len(blocks_NT) < 2:
         return 0.0
     ids_NT = torch.from_numpy(np.array(blocks_NT)).long().to(student.device)
-    learnt, held_back = ([block for block, _ in part] for part in parts(*ids_NT.shape))
+    learnt, held_back = parts(len(ids_NT))
     with frozen(student), Scales(student) as scales:
         compare = Comparison(student, uncut, ids_NT)
         start = lowest = compare.mean(held_back)
@@ -96,6 +97,12 @@ def learn_scales(
     if lowest < start:
         fold(scales, best)
     return 1 - lowest / start if lowest < start else 0.0
+
+
+def parts(blocks: int) -> tuple[list[int], list[int]]:
+    """Which of two or more blocks are learnt from, and which are held back."""
+    held = range(HELD_BACK - 1, blocks, HELD_BACK) or (blocks - 1,)
+    return [i for i in range(blocks) if i not in held], list(held)
 
 
 @contextlib.contextmanager
