@@ -48,7 +48,7 @@ BUDGETS = (0.8, 0.65)
 DATA = DataSpec(seq_len=256, calibration_blocks=16, train_blocks=36, heldout_blocks=6)
 
 REPAIR = RepairSpec(blocks=16)
-"""The calibration blocks alone. A run takes 128, which gives more back, and takes eight times as long."""
+"""The calibration blocks alone. A run takes 64, which gives more back, and takes four times as long."""
 NVIDIA_RANK = RankSpec(batch="l2", sequence="mean", depth="bi")
 
 SEARCH, MASKS, LARGEST = "search", "search by masks alone", "ten largest"

@@ -67,7 +67,7 @@ class RepairSpec(Spec):
 
     method: str = "closed"
     """``none`` leaves surviving weights as they are, ``closed`` fits them by least squares layer by layer, ``scaled`` then learns a scale for every unit from the uncut model's predictions, ``thorough`` lets every layer learn a little before that."""
-    blocks: int = 128
+    blocks: int = 64
     """Blocks that are fitted on: the calibration blocks, then as many of the training blocks as it takes. Few tokens are the limit of a fit."""
     ridge: float | None = None
     """Pull towards the original weights, as a share of the inputs' mean square; None chooses it on calibration blocks that are not fitted."""
