@@ -115,8 +115,23 @@ def test_a_scaled_checkpoint_is_the_scaled_model(tmp_path: Path) -> None:
     assert torch.equal(logits(load_model(tmp_path / "repaired")), logits(student))
 
 
-def test_a_repair_that_is_stopped_between_passes_leaves_nothing(tmp_path: Path) -> None:
-    class StopsAfterThePass(Silent):
+@pytest.mark.parametrize("blocks", [1, 2, 5, 20])
+def test_every_block_that_is_gone_over_is_counted_once(blocks: int) -> None:
+    heard: list[tuple[int, int]] = []
+
+    class Heard(Silent):
+        def step(self, phase: str, done: int, total: int, **metrics: Any) -> None:
+            heard.append((done, total))
+
+    teacher = tiny_model()
+    plan = plan_for(teacher, AXES["neurons"])
+    repair_model(teacher, plan, MANY[:blocks], SPEC, Heard())
+    assert heard == [(done, len(heard)) for done in range(1, len(heard) + 1)]
+    assert (len(heard) > len(plan.layers)) == (blocks > 1)
+
+
+def test_a_repair_that_is_stopped_in_a_pass_leaves_nothing(tmp_path: Path) -> None:
+    class StopsInThePass(Silent):
         def step(self, phase: str, done: int, total: int, **metrics: Any) -> None:
             if done == total - 1:
                 raise Stopped
@@ -125,5 +140,5 @@ def test_a_repair_that_is_stopped_between_passes_leaves_nothing(tmp_path: Path) 
     teacher = load_model(source)
     plan = plan_for(teacher, AXES["kv groups"])
     with pytest.raises(Stopped):
-        repair_checkpoint(source, plan, BLOCKS, SPEC, tmp_path / "repaired", {}, StopsAfterThePass())
+        repair_checkpoint(source, plan, BLOCKS, SPEC, tmp_path / "repaired", {}, StopsInThePass())
     assert not (tmp_path / "repaired").exists()

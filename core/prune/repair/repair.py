@@ -4,6 +4,7 @@ repair_model(teacher, plan, blocks_NT, spec) -> model          for benchmarks, n
 repair_checkpoint(folder, plan, blocks_NT, spec, target, …)    for runs; writes a plain Hugging Face folder
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -100,10 +101,8 @@ def _noting(named: Iterable[tuple[str, Tensor]], dtypes: dict[str, torch.dtype])
 
 def _scale(student: PreTrainedModel, teacher: PreTrainedModel, repair: Repair, dtypes: dict[str, torch.dtype], progress: Progress) -> None:
     """Learn scales, round what they made to the checkpoint's number formats, and take down what came of it."""
-    layers = len(repair.plan.layers)
-    gain = learn_scales(
-        student, teacher, repair.ids_NT.numpy(), repair.spec, lambda done: progress.step("repair", layers + done, repair.units)
-    )
+    done = itertools.count(len(repair.plan.layers) + 1)
+    gain = learn_scales(student, teacher, repair.ids_NT.numpy(), repair.spec, lambda: progress.step("repair", next(done), repair.units))
     for name, weight in student.named_parameters():
         weight.data = weight.to(dtypes[name]).to(weight.dtype)
     repair.sites.append(Site(place="scales", ridge=None, gain=gain, short=False))

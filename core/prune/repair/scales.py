@@ -65,7 +65,7 @@ def fold(scales: Scales, values: Sequence[Tensor]) -> None:
 
 
 def learn_scales(
-    student: PreTrainedModel, uncut: PreTrainedModel, blocks_NT: np.ndarray, spec: RepairSpec, told: Callable[[int], Any] = lambda _: None
+    student: PreTrainedModel, uncut: PreTrainedModel, blocks_NT: np.ndarray, spec: RepairSpec, told: Callable[[], Any] = lambda: None
 ) -> float:
     """Learn a scale for every unit of the cut model and fold it in, in place.
 
@@ -75,7 +75,7 @@ def learn_scales(
     Args:
         student: the cut model; ``uncut`` may be wider, its vocabulary is the same.
         blocks_NT: what is learnt on and chosen by.
-        told: hears which pass is finished; may raise to stop, and then nothing is changed.
+        told: called after every block that a model has gone over, ``looks`` times; may raise to stop, and then nothing is changed.
 
     Returns:
         Share of the held-back divergence that is gone; 0 if it never fell, or there are fewer than two blocks, and then no weight has changed.
@@ -85,7 +85,7 @@ def learn_scales(
     ids_NT = torch.from_numpy(np.array(blocks_NT)).long().to(student.device)
     learnt, held_back = parts(len(ids_NT))
     with frozen(student), Scales(student) as scales:
-        compare = Comparison(student, uncut, ids_NT)
+        compare = Comparison(student, uncut, ids_NT, told)
         start = lowest = compare.mean(held_back)
         best = scales.copy()
         optimiser = torch.optim.AdamW(scales.values, betas=(0.9, 0.98), weight_decay=0.0)
@@ -93,10 +93,14 @@ def learn_scales(
             _pass(scales, compare, learnt, number, optimiser, spec)
             if (found := compare.mean(held_back)) < lowest:
                 lowest, best = found, scales.copy()
-            told(number + 1)
     if lowest < start:
         fold(scales, best)
     return 1 - lowest / start if lowest < start else 0.0
+
+
+def looks(blocks: int, passes: int) -> int:
+    """How often a model goes over a block: the uncut one once over each, the cut one over those held back, then over all in every pass."""
+    return blocks + len(parts(blocks)[1]) + passes * blocks if blocks > 1 else 0
 
 
 def parts(blocks: int) -> tuple[list[int], list[int]]:
@@ -120,10 +124,10 @@ def frozen(model: PreTrainedModel) -> Iterator[None]:
 class Comparison:
     """How far the cut model's predictions are from the uncut one's, block by block."""
 
-    def __init__(self, student: PreTrainedModel, uncut: PreTrainedModel, ids_NT: Tensor) -> None:
-        self.student, self.ids_NT = student, ids_NT
-        with torch.no_grad():
-            self.aims = [hidden_states(uncut, block_T[None])[0].cpu() for block_T in ids_NT]
+    def __init__(self, student: PreTrainedModel, uncut: PreTrainedModel, ids_NT: Tensor, told: Callable[[], Any] = lambda: None) -> None:
+        """See what the uncut model gives; ``told`` is called after every block that either goes over."""
+        self.student, self.ids_NT, self.told = student, ids_NT, told
+        self.aims = [self._aim(uncut, block_T) for block_T in ids_NT]
         self.head_VD, self.uncut_head_VE = head_weight(student).detach(), head_weight(uncut).detach()
 
     def backward(self, block: int) -> None:
@@ -131,12 +135,23 @@ class Comparison:
         with torch.enable_grad():
             hidden_TD = hidden_states(self.student, self.ids_NT[block][None])[0]
             hidden_TD.backward(self._divergence(hidden_TD.detach(), block)[1])
+        self.told()
 
-    @torch.no_grad()
     def mean(self, blocks: Sequence[int]) -> float:
         """Mean divergence over some blocks, nats a token."""
-        found = [self._divergence(hidden_states(self.student, self.ids_NT[block][None])[0], block)[0] for block in blocks]
-        return sum(found) / len(found)
+        return sum(self._of(block) for block in blocks) / len(blocks)
+
+    @torch.no_grad()
+    def _aim(self, uncut: PreTrainedModel, block_T: Tensor) -> Tensor:
+        aim_TE = hidden_states(uncut, block_T[None])[0].cpu()
+        self.told()
+        return aim_TE
+
+    @torch.no_grad()
+    def _of(self, block: int) -> float:
+        value = self._divergence(hidden_states(self.student, self.ids_NT[block][None])[0], block)[0]
+        self.told()
+        return value
 
     @torch.no_grad()
     def _divergence(self, hidden_TD: Tensor, block: int) -> tuple[float, Tensor]:

@@ -24,6 +24,7 @@ from core.progress import Progress
 from core.prune.repair.fit import Fit, Moments, fit, moments
 from core.prune.repair.layer import Layer
 from core.prune.repair.local import learn
+from core.prune.repair.scales import looks
 from core.prune.surgery import Move, cut_tensor, kept_along, moves, with_residual
 from core.score.sites import sites_of
 from core.specs import RepairSpec
@@ -63,8 +64,8 @@ class Repair:
         self.fitted, self.held_back = parts(*self.ids_NT.shape)
         self.eps = float(config["rms_norm_eps"])
         self.tokens = sum(len(self.ids_NT[place]) for place in self.fitted)
-        self.units = len(plan.layers) + (spec.passes if spec.scales else 0)
-        """Layers, and passes of learning scales, that progress counts."""
+        self.units = len(plan.layers) + (looks(len(self.ids_NT), spec.passes) if spec.scales else 0)
+        """Layers, and blocks gone over to learn scales, that progress counts."""
         self.sites: list[Site] = []
         """Filled as the repair goes on."""
 
