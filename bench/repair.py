@@ -1,6 +1,6 @@
 """What a repair takes: plan, repair and surgery, in bare forward passes of the uncut body over the tokens that it fits on.
 
-``python -m bench.repair closed scaled`` leaves out the thorough way, which takes half an hour.
+``python -m bench.repair closed scaled`` leaves out the thorough way, which takes a quarter of an hour.
 """
 
 import functools
