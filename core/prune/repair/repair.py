@@ -102,7 +102,7 @@ def _noting(named: Iterable[tuple[str, Tensor]], dtypes: dict[str, torch.dtype])
 def _scale(student: PreTrainedModel, teacher: PreTrainedModel, repair: Repair, dtypes: dict[str, torch.dtype], progress: Progress) -> None:
     """Learn scales, round what they made to the checkpoint's number formats, and take down what came of it."""
     done = itertools.count(len(repair.plan.layers) + 1)
-    gain = learn_scales(student, teacher, repair.ids_NT.numpy(), repair.spec, lambda: progress.step("repair", next(done), repair.units))
+    gain = learn_scales(student, teacher, repair.blocks_NT, repair.spec, lambda: progress.step("repair", next(done), repair.units))
     for name, weight in student.named_parameters():
         weight.data = weight.to(dtypes[name]).to(weight.dtype)
     repair.sites.append(Site(place="scales", ridge=None, gain=gain, short=False))
@@ -128,7 +128,7 @@ def summary(repair: Repair, progress: Progress) -> dict[str, Any]:
             f"fewer than their inputs ({short[0].place} is one). More of them (--repair-blocks, and text to take them from) would repair them too."
         )
     return {
-        "blocks": len(repair.ids_NT),
+        "blocks": len(repair.blocks_NT),
         "places": [asdict(site) for site in sites],
         "fitted": sum(site.gain > 0 for site in sites),
         "left": sum(not site.gain > 0 for site in sites),

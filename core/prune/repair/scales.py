@@ -23,7 +23,7 @@ from core.score.sites import sites_of
 from core.specs import RepairSpec
 
 HELD_BACK = 16
-"""One block in so many is not learnt from but chosen by. Fits hold back more: they choose at every place, this once a pass."""
+"""One block in so many, and one at least, is not learnt from but chosen by."""
 LEAST = 0.05
 """No scale is smaller: it would silence a unit, and turn it round beyond 0."""
 
@@ -104,7 +104,10 @@ def looks(blocks: int, passes: int) -> int:
 
 
 def parts(blocks: int) -> tuple[list[int], list[int]]:
-    """Which of two or more blocks are learnt from, and which are held back."""
+    """Which of two or more blocks are learnt from, and which are held back.
+
+    Nothing may have been fitted on these either: a fit knows its blocks by heart, and what helps elsewhere seems to do harm there.
+    """
     held = range(HELD_BACK - 1, blocks, HELD_BACK) or (blocks - 1,)
     return [i for i in range(blocks) if i not in held], list(held)
 

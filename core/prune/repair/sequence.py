@@ -25,6 +25,7 @@ from core.prune.repair.fit import Fit, Moments, fit, moments
 from core.prune.repair.layer import Layer
 from core.prune.repair.local import learn
 from core.prune.repair.scales import looks
+from core.prune.repair.scales import parts as learnt_and_held_back
 from core.prune.surgery import Move, cut_tensor, kept_along, moves, with_residual
 from core.score.sites import sites_of
 from core.specs import RepairSpec
@@ -58,13 +59,16 @@ class Repair:
 
     def __init__(self, read: Read, config: Config, plan: Plan, blocks_NT: np.ndarray, spec: RepairSpec, device: torch.device) -> None:
         self.read, self.config, self.plan, self.spec, self.device = read, config, plan, spec, device
-        self.ids_NT = torch.from_numpy(np.array(blocks_NT)).long()
+        self.blocks_NT = np.array(blocks_NT)
+        """All blocks. What scales are chosen by is not fitted on."""
+        chosen_by = learnt_and_held_back(len(self.blocks_NT))[1] if spec.scales and len(self.blocks_NT) > 1 else []
+        self.ids_NT = torch.from_numpy(np.delete(self.blocks_NT, chosen_by, axis=0)).long()
         self.moves = list(moves(config, plan))
         self.kept_D = torch.from_numpy(plan.channels).to(device)
         self.fitted, self.held_back = parts(*self.ids_NT.shape)
         self.eps = float(config["rms_norm_eps"])
         self.tokens = sum(len(self.ids_NT[place]) for place in self.fitted)
-        self.units = len(plan.layers) + (looks(len(self.ids_NT), spec.passes) if spec.scales else 0)
+        self.units = len(plan.layers) + (looks(len(self.blocks_NT), spec.passes) if spec.scales else 0)
         """Layers, and blocks gone over to learn scales, that progress counts."""
         self.sites: list[Site] = []
         """Filled as the repair goes on."""
