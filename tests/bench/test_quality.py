@@ -7,10 +7,13 @@ from bench import plans, quality
 from tests.bench.tiny import tiny_ground
 
 
-def test_the_best_tool_is_taken_apart_for_each_text_and_osscar_is_not_among_them() -> None:
+@pytest.mark.parametrize("mine", [quality.DEFAULT, quality.SCALED])
+def test_the_best_tool_is_taken_apart_for_each_text_and_osscar_is_not_among_them(mine: quality.Row) -> None:
     gaps = {row.name: (1.0 + i, 2.0) for i, row in enumerate(quality.PEERS)}
-    gaps |= {"OSSCAR, FFN": (0.4, 0.1), "SliceGPT": (5.0, 1.0), quality.DEFAULT.name: (0.3, 0.6)}
-    values = {bar.name: bar.value for bar in quality.against_peers(gaps, 0.2)}
+    gaps |= {"OSSCAR, FFN": (0.4, 0.1), "SliceGPT": (5.0, 1.0), quality.DEFAULT.name: (9.0, 9.0), quality.SCALED.name: (9.0, 9.0)}
+    values = {
+        bar.name.removeprefix(f"{mine.name}, "): bar.value for bar in quality.against_peers(gaps | {mine.name: (0.3, 0.6)}, 0.2, mine)
+    }
     assert values == pytest.approx(
         {"20% removed: gap / the best tool's": 0.3, "20% removed: gap / OSSCAR's": 0.75, "20% removed: gap / the best tool's on sotu": 0.6}
     )
@@ -19,7 +22,9 @@ def test_the_best_tool_is_taken_apart_for_each_text_and_osscar_is_not_among_them
 def test_every_row_has_a_name_of_its_own_and_the_default_is_coppice_s() -> None:
     names = [row.name for row in quality.ROWS]
     assert len(set(names)) == len(names)
-    assert quality.DEFAULT.how == "Coppice"
+    assert quality.DEFAULT.how == quality.SCALED.how == "Coppice"
+    assert "scales" not in quality.DEFAULT.name
+    assert "scales" in quality.SCALED.name
     assert not any(row.best_of for row in quality.RECIPES)
 
 

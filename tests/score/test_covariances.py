@@ -126,7 +126,10 @@ def test_a_dead_unit_is_worth_nothing_and_breaks_nothing() -> None:
     model = exact_model("llama")
     model.model.layers[1].mlp.up_proj.weight.data[4] = 0
     found = scored(model, random_blocks(4, 19))
-    assert found["contribution.neurons"][1, 4] == found["leverage.neurons"][1, 4] == 0
+    assert found["contribution.neurons"][1, 4] == 0
+    assert found["leverage.neurons"][1, 4] == pytest.approx(0, abs=1e-12), (
+        "one less the ridge's share of it, and some processors round that"
+    )
     assert found["iterative.neurons"][1, 4] == 1
     assert all(np.isfinite(values).all() for values in found.values())
 
