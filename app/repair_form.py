@@ -8,7 +8,7 @@ REPAIR_NAMES = {"none": "None", "closed": "Closed form", "scaled": "Closed form 
 REPAIR_HELP = (
     "Fits the surviving weights to the uncut model before any training; size and shapes stay. "
     "Closed form: least squares, a few forward passes. Scales: a factor for every unit is then learnt from the uncut model's predictions. "
-    "Thorough: each layer learns a little too, some fifty forward passes. "
+    "Thorough: each layer learns a little too, some forty forward passes. "
     "What it gives back is measured in every run, before and after."
 )
 REPAIR_BLOCKS_HELP = (

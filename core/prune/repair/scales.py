@@ -83,15 +83,16 @@ def learn_scales(
     if len(blocks_NT) < 2:
         return 0.0
     ids_NT = torch.from_numpy(np.array(blocks_NT)).long().to(student.device)
-    learnt, held_back = parts(len(ids_NT))
+    chosen_by = held_back(len(ids_NT))
+    learnt = [block for block in range(len(ids_NT)) if block not in chosen_by]
     with frozen(student), Scales(student) as scales:
         compare = Comparison(student, uncut, ids_NT, told)
-        start = lowest = compare.mean(held_back)
+        start = lowest = compare.mean(chosen_by)
         best = scales.copy()
         optimiser = torch.optim.AdamW(scales.values, betas=(0.9, 0.98), weight_decay=0.0)
         for number in range(spec.passes):
             _pass(scales, compare, learnt, number, optimiser, spec)
-            if (found := compare.mean(held_back)) < lowest:
+            if (found := compare.mean(chosen_by)) < lowest:
                 lowest, best = found, scales.copy()
     if lowest < start:
         fold(scales, best)
@@ -100,16 +101,15 @@ def learn_scales(
 
 def looks(blocks: int, passes: int) -> int:
     """How often a model goes over a block: the uncut one once over each, the cut one over those held back, then over all in every pass."""
-    return blocks + len(parts(blocks)[1]) + passes * blocks if blocks > 1 else 0
+    return blocks + len(held_back(blocks)) + passes * blocks if blocks > 1 else 0
 
 
-def parts(blocks: int) -> tuple[list[int], list[int]]:
-    """Which of two or more blocks are learnt from, and which are held back.
+def held_back(blocks: int) -> list[int]:
+    """Which of the blocks scales are not learnt from but chosen by; none of a single one.
 
     Nothing may have been fitted on these either: a fit knows its blocks by heart, and what helps elsewhere seems to do harm there.
     """
-    held = range(HELD_BACK - 1, blocks, HELD_BACK) or (blocks - 1,)
-    return [i for i in range(blocks) if i not in held], list(held)
+    return list(range(HELD_BACK - 1, blocks, HELD_BACK)) or list(range(blocks))[1:][-1:]
 
 
 @contextlib.contextmanager

@@ -24,8 +24,7 @@ from core.progress import Progress
 from core.prune.repair.fit import Fit, Moments, fit, moments
 from core.prune.repair.layer import Layer
 from core.prune.repair.local import learn
-from core.prune.repair.scales import looks
-from core.prune.repair.scales import parts as learnt_and_held_back
+from core.prune.repair.scales import held_back, looks
 from core.prune.surgery import Move, cut_tensor, kept_along, moves, with_residual
 from core.score.sites import sites_of
 from core.specs import RepairSpec
@@ -61,7 +60,7 @@ class Repair:
         self.read, self.config, self.plan, self.spec, self.device = read, config, plan, spec, device
         self.blocks_NT = np.array(blocks_NT)
         """All blocks. What scales are chosen by is not fitted on."""
-        chosen_by = learnt_and_held_back(len(self.blocks_NT))[1] if spec.scales and len(self.blocks_NT) > 1 else []
+        chosen_by = held_back(len(self.blocks_NT)) if spec.scales else []
         self.ids_NT = torch.from_numpy(np.delete(self.blocks_NT, chosen_by, axis=0)).long()
         self.moves = list(moves(config, plan))
         self.kept_D = torch.from_numpy(plan.channels).to(device)
